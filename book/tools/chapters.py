@@ -1,0 +1,181 @@
+"""Chapters in their two forms: the MyST text in ``book/src`` and the notebook in ``book``.
+
+The text is the source. The notebook carries, in its own metadata under ``cdlm``, two fingerprints: ``text``, of the
+cells as they were generated, and ``run``, of everything its outputs depend on. From the first we see that somebody
+edited the notebook; from the second, that its outputs are out of date.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import jupytext
+import nbformat
+from jupytext.config import load_jupytext_config
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "book"
+SOURCE = BOOK / "src"
+PACKAGE = ROOT / "cdlm"
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+class ChapterError(Exception):
+    """Something an author has to mend; the message says what and how."""
+
+
+def chapters(name: str = "") -> list[Path]:
+    """Text files of all chapters in reading order, or of those whose name contains ``name``."""
+    found = sorted(path for path in SOURCE.glob("*.md") if name in path.stem)
+    if not found:
+        known = ", ".join(path.stem for path in sorted(SOURCE.glob("*.md"))) or "none"
+        raise ChapterError(f"no chapter matches {name!r}; there are: {known}")
+    return found
+
+
+def notebook_path(text: Path) -> Path:
+    return BOOK / f"{text.stem}.ipynb"
+
+
+def write_atomically(path: Path, content: str) -> None:
+    """Write to a temporary neighbor, then rename: a reader sees the old file or the new one, never a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _config():
+    return load_jupytext_config(str(BOOK / "any.ipynb"))
+
+
+def read_text(path: Path) -> NotebookNode:
+    return jupytext.reads(path.read_text(encoding="utf-8"), fmt="md:myst", config=_config())
+
+
+def to_text(notebook: NotebookNode) -> str:
+    """The notebook as MyST text, in the one form in which texts are kept."""
+    bare = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    bare.metadata = nbformat.from_dict({"kernelspec": dict(KERNEL)})
+    return jupytext.writes(bare, fmt="md:myst", config=_config())
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, nbformat.validator.NotebookValidationError) as error:
+        raise ChapterError(f"{path.name} is not a notebook ({error}); restore it or delete it and run `make sync`") from None
+
+
+def notebook_json(notebook: NotebookNode) -> str:
+    return nbformat.writes(notebook, version=4, indent=1).rstrip("\n") + "\n"
+
+
+def _sha(parts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def text_fingerprint(notebook: NotebookNode) -> str:
+    """Fingerprint of what an author writes: kind, source and tags of each cell."""
+    def meta(cell):
+        return json.dumps({k: cell.metadata[k] for k in ("tags", "mystnb") if k in cell.metadata}, sort_keys=True)
+    return _sha(part for cell in notebook.cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
+
+
+def without_magics(source: str) -> str:
+    """The source with IPython magics replaced by ``pass``, line for line."""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
+
+
+def module_imports(source: str) -> set[str]:
+    """Dotted names of the ``cdlm`` modules that ``source`` imports; IPython magics are passed over."""
+    found = set()
+    for node in ast.walk(ast.parse(without_magics(source))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cdlm":
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.split(".")[0] == "cdlm")
+    return found
+
+
+def _module_file(dotted: str) -> Path | None:
+    path = ROOT.joinpath(*dotted.split("."))
+    candidates = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def dependencies(source: str) -> list[Path]:
+    """Files of ``cdlm`` that ``source`` imports, directly or through other modules of ``cdlm``."""
+    todo, found = list(module_imports(source)), set()
+    while todo:
+        file = _module_file(todo.pop())
+        if file is not None and file not in found:
+            found.add(file)
+            todo.extend(module_imports(file.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+def run_fingerprint(notebook: NotebookNode) -> str:
+    """Fingerprint of what the outputs depend on: the code, the modules it imports, and the records it reads."""
+    code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
+    whole = "\n".join(code)
+    try:
+        files = dependencies(whole)
+    except SyntaxError as error:
+        raise ChapterError(f"a code cell does not parse: {error.msg}: {(error.text or '').strip()}") from None
+    records = [BOOK / "results" / f"{name}.json" for name in sorted(set(re.findall(r'read_record\("([\w.-]+)"', whole)))]
+    contents = [file.read_text(encoding="utf-8") for file in files + records if file.is_file()]
+    return _sha(code + contents)
+
+
+def cell_id(kind: str, source: str, taken: set[str]) -> str:
+    """An id that follows from the cell's content, so that regenerating a notebook changes nothing."""
+    number = 0
+    while (name := _sha([kind, source.strip(), str(number)])[:12]) in taken:
+        number += 1
+    taken.add(name)
+    return name
+
+
+def generate(text: Path, previous: NotebookNode | None = None) -> NotebookNode:
+    """The notebook of a chapter; outputs of ``previous`` are kept for cells whose code has not changed."""
+    source = read_text(text)
+    kept = {}
+    if previous is not None:
+        kept = {cell.id: cell for cell in previous.cells if cell.cell_type == "code" and "id" in cell}
+    taken: set[str] = set()
+    cells = []
+    for cell in source.cells:
+        name = cell_id(cell.cell_type, cell.source, taken)
+        metadata = {key: cell.metadata[key] for key in ("mystnb", "tags") if key in cell.metadata}
+        new = {"cell_type": cell.cell_type, "id": name, "metadata": metadata, "source": cell.source}
+        if cell.cell_type == "code":
+            old = kept.get(name)
+            new |= {"execution_count": old.execution_count if old else None, "outputs": old.outputs if old else []}
+        cells.append(new)
+    fingerprints = {"text": text_fingerprint(source)}
+    if previous is not None and "run" in previous.metadata.get("cdlm", {}):
+        fingerprints["run"] = previous.metadata["cdlm"]["run"]
+    metadata = {"cdlm": fingerprints, "kernelspec": dict(KERNEL), "language_info": {"name": "python"}}
+    return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})

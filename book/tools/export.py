@@ -1,0 +1,277 @@
+"""The package, extracted from the chapters: every cell tagged ``export:module`` goes to ``cdlm/module.py``.
+
+The extraction reads, it never runs. Imports are resolved by name: what a module uses and does not define comes from
+another exported module, or from an import that stands in the chapter. Anything else is refused.
+
+    python book/tools/export.py            write cdlm/
+    python book/tools/export.py --check    fail on one byte of drift
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import builtins
+import re
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chapters import PACKAGE, ROOT, ChapterError, chapters, read_text, without_magics, write_atomically
+from pyflakes.checker import Checker
+from pyflakes.messages import UndefinedName
+
+TAG = "export:"
+WIDTH = 120
+BANNER = "Generated from {sources} by `make sync`: edit there, not here."
+
+
+@dataclass
+class Block:
+    """One exported cell."""
+
+    chapter: str
+    heading: str
+    source: str
+
+
+@dataclass
+class Module:
+    name: str
+    sentence: str
+    blocks: list[Block] = field(default_factory=list)
+    imports: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        return PACKAGE.joinpath(*self.name.split(".")).with_suffix(".py")
+
+    @property
+    def body(self) -> str:
+        return "\n\n\n".join(f"# {b.chapter}: {b.heading}\n\n{b.source}" for b in self.blocks)
+
+
+def statement_lines(source: str, node: ast.stmt) -> tuple[int, int]:
+    """First (0-based) and past-the-last line of a statement, decorators included."""
+    first = min([node.lineno] + [d.lineno for d in getattr(node, "decorator_list", [])])
+    return first - 1, node.end_lineno
+
+
+def imported_names(node: ast.stmt) -> dict[str, str]:
+    """Names an import statement binds, each with a statement that binds just it."""
+    if isinstance(node, ast.Import):
+        return {
+            alias.asname or alias.name.split(".")[0]: "import " + alias.name + (f" as {alias.asname}" if alias.asname else "")
+            for alias in node.names
+        }
+    if isinstance(node, ast.ImportFrom):
+        if node.level or any(alias.name == "*" for alias in node.names):
+            raise ChapterError(f"line {node.lineno}: relative and star imports cannot be exported")
+        return {
+            alias.asname or alias.name: f"from {node.module} import {alias.name}"
+            + (f" as {alias.asname}" if alias.asname else "")
+            for alias in node.names
+        }
+    return {}
+
+
+def defined_names(tree: ast.Module) -> list[str]:
+    """Names that the top level of a module binds, imports left out."""
+    names = []
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names += [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        elif isinstance(node, ast.TypeAlias if hasattr(ast, "TypeAlias") else ()):
+            names.append(node.name.id)
+    return names
+
+
+def undefined_names(source: str, filename: str) -> set[str]:
+    checker = Checker(ast.parse(source), filename=filename)
+    return {message.message_args[0] for message in checker.messages if isinstance(message, UndefinedName)}
+
+
+def read_cells(text: Path) -> tuple[list[tuple[str, Block]], dict[str, str]]:
+    """Exported cells of a chapter as (module, block), and the imports that stand anywhere in it."""
+    found, imports, heading = [], {}, text.stem
+    for cell in read_text(text).cells:
+        if cell.cell_type == "markdown":
+            for line in re.findall(r"^#{1,4} +(.+)$", re.sub(r"```.*?```", "", cell.source, flags=re.S), flags=re.M):
+                heading = re.sub(r"[`$*]|\{[^}]*\}", "", line).strip()
+            continue
+        if cell.cell_type != "code":
+            continue
+        modules = [tag.removeprefix(TAG) for tag in cell.metadata.get("tags", []) if tag.startswith(TAG)]
+        where = f"{text.stem}, section «{heading}»"
+        if len(modules) > 1:
+            raise ChapterError(f"{where}: a cell can be exported to one module, not to {len(modules)}")
+        magic = next((line for line in cell.source.splitlines() if line.lstrip().startswith(("%", "!"))), None)
+        if modules and magic is not None:
+            raise ChapterError(f"{where}: an exported cell cannot hold the magic {magic.strip()!r}")
+        try:
+            tree = ast.parse(without_magics(cell.source))
+        except SyntaxError as error:
+            raise ChapterError(f"{where}: a cell does not parse: {error.msg}: {(error.text or '').strip()!r}") from None
+        lines = cell.source.splitlines()
+        for node in tree.body:
+            try:
+                imports |= imported_names(node)
+            except ChapterError as error:
+                if modules:
+                    raise ChapterError(f"{where}: {error}") from None
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                first, last = statement_lines(cell.source, node)
+                lines[first:last] = [""] * (last - first)
+            elif modules and isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+                raise ChapterError(f"{where}: an exported cell defines; it must not call ({ast.unparse(node)[:60]!r})")
+        if modules:
+            source = "\n".join(lines).strip("\n")
+            if not source.strip():
+                raise ChapterError(f"{where}: the exported cell holds nothing but imports")
+            found.append((modules[0], Block(text.stem, heading, source)))
+    return found, imports
+
+
+def collect(texts: list[Path]) -> list[Module]:
+    """All modules, in the order of their layers, with every name resolved."""
+    sentences = tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))["modules"]
+    modules = {name: Module(name, sentence) for name, sentence in sentences.items()}
+    chapter_imports, home = {}, {}
+    for text in texts:
+        cells, chapter_imports[text.stem] = read_cells(text)
+        for name, block in cells:
+            if name not in modules:
+                raise ChapterError(f"{block.chapter}: module {name!r} is not listed in book/tools/modules.toml")
+            modules[name].blocks.append(block)
+            for defined in defined_names(ast.parse(block.source)):
+                if defined in home:
+                    first, chapter = home[defined]
+                    raise ChapterError(f"{block.chapter}: {defined!r} is already exported to {first!r} by {chapter}")
+                home[defined] = (name, block.chapter)
+    rank = {name: position for position, name in enumerate(modules)}
+    used = [module for module in modules.values() if module.blocks]
+    for module in used:
+        available = {}
+        for block in module.blocks:
+            available |= chapter_imports[block.chapter]
+        for name in sorted(undefined_names(module.body, module.name)):
+            if name in home and home[name][0] != module.name:
+                other = home[name][0]
+                if rank[other] >= rank[module.name]:
+                    raise ChapterError(f"{module.name} uses {name!r} of {other}, which stands above it in modules.toml")
+                module.imports[name] = f"from cdlm.{other} import {name}"
+            elif name in available:
+                module.imports[name] = available[name]
+            elif name != "__file__" and not hasattr(builtins, name):
+                chapters_ = ", ".join(sorted({block.chapter for block in module.blocks}))
+                raise ChapterError(f"{module.name} uses {name!r}, which {chapters_} neither defines, exports nor imports")
+    return used
+
+
+def import_section(statements: set[str]) -> str:
+    """Import statements merged by module and grouped: standard library, others, the package itself."""
+    plain, members = set(), {}
+    for statement in statements:
+        if match := re.fullmatch(r"from (\S+) import (.+)", statement):
+            members.setdefault(match[1], set()).add(match[2])
+        else:
+            plain.add(statement)
+    merged = []
+    for module, names in members.items():
+        line = f"from {module} import {', '.join(sorted(names))}"
+        if len(line) > WIDTH:
+            line = f"from {module} import (\n" + "".join(f"    {name},\n" for name in sorted(names)) + ")"
+        merged.append(line)
+
+    def group(statement: str) -> int:
+        top = statement.split()[1].split(".")[0]
+        return 2 if top == "cdlm" else 0 if top in sys.stdlib_module_names else 1
+
+    ordered = sorted(plain | set(merged), key=lambda s: (group(s), s.startswith("from"), s.lower()))
+    groups = ["\n".join(s for s in ordered if group(s) == number) for number in range(3)]
+    return "\n\n".join(g for g in groups if g)
+
+
+def render(module: Module) -> str:
+    sources = list(dict.fromkeys(f"book/src/{block.chapter}.md" for block in module.blocks))
+    public = sorted(n for n in defined_names(ast.parse(module.body)) if not n.startswith("_"))
+    listed = f"__all__ = {public!r}".replace("'", '"')
+    if len(listed) > WIDTH:
+        listed = "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
+    head = f'"""{module.sentence}\n\n{BANNER.format(sources=", ".join(sources))}\n"""\n\nfrom __future__ import annotations'
+    statements = import_section({s for s in module.imports.values() if not s.startswith("from __future__")})
+    return "\n\n".join(part for part in (head, statements, listed) if part) + "\n\n\n" + module.body + "\n"
+
+
+def package_files(texts: list[Path]) -> dict[Path, str]:
+    """Every file of the package with its content."""
+    modules = collect(texts)
+    for module in modules:
+        ast.parse(render(module))
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    rooms = "\n".join(f"- ``cdlm.{m.name}``: {m.sentence}" for m in modules)
+    banner = BANNER.format(sources="the chapters in book/src")
+    files = {
+        PACKAGE / "__init__.py": f'"""Cross-domain latent modulation, as taught in the book.\n\n{rooms}\n\n{banner}\n"""\n\n'
+        f'__version__ = "{version}"\n',
+        PACKAGE / "py.typed": "",
+    }
+    for module in modules:
+        if module.path.parent != PACKAGE:
+            room = module.path.parent.name
+            listing = "\n".join(f"- ``cdlm.{m.name}``: {m.sentence}" for m in modules if m.name.startswith(f"{room}."))
+            files[module.path.parent / "__init__.py"] = f'"""{room.capitalize()}:\n\n{listing}\n\n{banner}\n"""\n'
+        files[module.path] = render(module)
+    if any(module.name == "cli" for module in modules):
+        files[PACKAGE / "__main__.py"] = f'"""``python -m cdlm``. {banner}"""\n\nfrom cdlm.cli import main\n\nmain()\n'
+    return files
+
+
+def present_files() -> set[Path]:
+    return {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+def drift(files: dict[Path, str]) -> list[str]:
+    """What differs between the package on disk and the one the chapters give."""
+    problems = [f"{path.relative_to(ROOT)} belongs to no chapter" for path in sorted(present_files() - set(files))]
+    for path, content in files.items():
+        if not path.exists():
+            problems.append(f"{path.relative_to(ROOT)} is missing")
+        elif path.read_bytes() != content.encode():
+            problems.append(f"{path.relative_to(ROOT)} differs from the chapters")
+    return problems
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail on any difference")
+    options = parser.parse_args(arguments)
+    try:
+        files = package_files(chapters())
+    except ChapterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if options.check:
+        problems = drift(files)
+        for problem in problems:
+            print(f"error: {problem}; edit the chapter, then `make sync`", file=sys.stderr)
+        return int(bool(problems))
+    for path in present_files() - set(files):
+        head = path.read_text(encoding="utf-8")[:2000]
+        if "by `make sync`" not in head and path.name != "py.typed":
+            print(f"error: {path.relative_to(ROOT)} was not generated; move it into a chapter", file=sys.stderr)
+            return 1
+        path.unlink()
+    for path, content in files.items():
+        if not path.exists() or path.read_bytes() != content.encode():
+            write_atomically(path, content)
+            print(f"{path.relative_to(ROOT)}: written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
