@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 CHAPTER ?=
+BOOK_ARGS ?=
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -34,7 +35,7 @@ $(VENV)/.all: $(VENV)/.book pyproject.toml
 	@touch $@
 
 book: $(VENV)/.book ## build the book into _build/html (needs no torch)
-	$(BIN)/jupyter-book build book/
+	$(BIN)/jupyter-book build $(BOOK_ARGS) book/
 	@echo "Open _build/html/index.html"
 
 lab: $(VENV)/.all ## open all chapters in JupyterLab, ready to run
@@ -46,8 +47,8 @@ test: $(VENV)/.all ## what a reader waits for
 test-all: $(VENV)/.all ## everything: every chapter executed, faults, end to end
 	$(PY) -m pytest -q
 
-sync: $(VENV)/.all ## texts to notebooks, chapters to package; DISCARD=1 drops edits made in notebooks
-	$(PY) book/tools/sync.py $(if $(DISCARD),--discard)
+sync: $(VENV)/.all ## texts to notebooks, chapters to package; DISCARD=20_vae drops edits made in its notebook
+	$(PY) book/tools/sync.py $(if $(DISCARD),--discard "$(DISCARD)")
 	$(PY) book/tools/export.py
 
 adopt: $(VENV)/.all ## bring edits made in a notebook back into its text: CHAPTER=20_vae

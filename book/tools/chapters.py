@@ -1,8 +1,8 @@
 """Chapters in their two forms: the MyST text in ``book/src`` and the notebook in ``book``.
 
 The text is the source. The notebook carries, in its own metadata under ``cdlm``, two fingerprints: ``text``, of the
-cells as they were generated, and ``run``, of everything its outputs depend on. From the first we see that somebody
-edited the notebook; from the second, that its outputs are out of date.
+cells as they were generated, and ``run``, of its outputs with everything they depend on. From the first we see that
+somebody edited the notebook; from the second, that its outputs are out of date or come from elsewhere.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 import jupytext
 import nbformat
-from jupytext.config import load_jupytext_config
+from jupytext.config import JupytextConfiguration
 from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +27,14 @@ SOURCE = BOOK / "src"
 PACKAGE = ROOT / "cdlm"
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+# The form in which texts are kept. Not in book/jupytext.toml: JupyterLab would then take text and notebook for different
+# wherever the notebook is the newer file, and refuse to open the chapter.
+FORM = JupytextConfiguration(
+    notebook_metadata_filter=",".join(
+        ["kernelspec", *(f"-jupytext.text_representation.{key}" for key in ("jupytext_version", "format_version"))]
+    ),
+    cell_metadata_filter="tags,mystnb,-all",
+)
 
 
 class ChapterError(Exception):
@@ -61,27 +68,34 @@ def write_atomically(path: Path, content: str) -> None:
         raise
 
 
-@cache
-def _config():
-    return load_jupytext_config(str(BOOK / "any.ipynb"))
+def one_line(error: Exception) -> str:
+    """What an error of another library says, on one line."""
+    return " ".join(str(error).split())[:300]
 
 
 def read_text(path: Path) -> NotebookNode:
-    return jupytext.reads(path.read_text(encoding="utf-8"), fmt="md:myst", config=_config())
+    try:
+        return jupytext.reads(path.read_text(encoding="utf-8"), fmt="md:myst", config=FORM)
+    except OSError:
+        raise
+    except Exception as error:  # jupytext, YAML and nbformat have no error in common
+        raise ChapterError(f"{path.name} cannot be read as a MyST notebook: {one_line(error)}") from None
 
 
 def to_text(notebook: NotebookNode) -> str:
     """The notebook as MyST text, in the one form in which texts are kept."""
     bare = nbformat.from_dict(json.loads(json.dumps(notebook)))
     bare.metadata = nbformat.from_dict({"kernelspec": dict(KERNEL)})
-    return jupytext.writes(bare, fmt="md:myst", config=_config())
+    return jupytext.writes(bare, fmt="md:myst", config=FORM)
 
 
 def read_notebook(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)
-    except (ValueError, nbformat.validator.NotebookValidationError) as error:
-        raise ChapterError(f"{path.name} is not a notebook ({error}); restore it or delete it and run `make sync`") from None
+    except (ValueError, AttributeError, TypeError, nbformat.ValidationError) as error:
+        raise ChapterError(
+            f"{path.name} is not a notebook ({one_line(error)}); restore it or delete it and run `make sync`"
+        ) from None
 
 
 def notebook_json(notebook: NotebookNode) -> str:
@@ -98,7 +112,7 @@ def _sha(parts: Iterable[str]) -> str:
 def text_fingerprint(notebook: NotebookNode) -> str:
     """Fingerprint of what an author writes: kind, source and tags of each cell."""
     def meta(cell):
-        return json.dumps({k: cell.metadata[k] for k in ("tags", "mystnb") if k in cell.metadata}, sort_keys=True)
+        return json.dumps({k: cell.metadata[k] for k in ("tags", "mystnb") if cell.metadata.get(k)}, sort_keys=True)
     return _sha(part for cell in notebook.cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
 
 
@@ -137,16 +151,18 @@ def dependencies(source: str) -> list[Path]:
 
 
 def run_fingerprint(notebook: NotebookNode) -> str:
-    """Fingerprint of what the outputs depend on: the code, the modules it imports, and the records it reads."""
+    """Fingerprint of the outputs and of what they depend on: the code, the modules it imports, the records it reads."""
     code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
     whole = "\n".join(code)
     try:
         files = dependencies(whole)
     except SyntaxError as error:
         raise ChapterError(f"a code cell does not parse: {error.msg}: {(error.text or '').strip()}") from None
-    records = [BOOK / "results" / f"{name}.json" for name in sorted(set(re.findall(r'read_record\("([\w.-]+)"', whole)))]
+    read = sorted(set(re.findall(r'read_record\("([\w.-]+)"', whole)))
+    records = [BOOK / "results" / f"{name}.json" for name in read]
     contents = [file.read_text(encoding="utf-8") for file in files + records if file.is_file()]
-    return _sha(code + contents)
+    outputs = [json.dumps(cell.outputs, sort_keys=True) for cell in notebook.cells if cell.cell_type == "code"]
+    return _sha(code + contents + outputs)
 
 
 def cell_id(kind: str, source: str, taken: set[str]) -> str:
@@ -161,10 +177,10 @@ def cell_id(kind: str, source: str, taken: set[str]) -> str:
 def generate(text: Path, previous: NotebookNode | None = None) -> NotebookNode:
     """The notebook of a chapter; outputs of ``previous`` are kept for cells whose code has not changed."""
     source = read_text(text)
-    kept = {}
+    kept, taken = {}, set()
     if previous is not None:
-        kept = {cell.id: cell for cell in previous.cells if cell.cell_type == "code" and "id" in cell}
-    taken: set[str] = set()
+        kept = {cell_id(cell.cell_type, cell.source, taken): cell for cell in previous.cells}
+    taken = set()
     cells = []
     for cell in source.cells:
         name = cell_id(cell.cell_type, cell.source, taken)

@@ -1,9 +1,12 @@
-"""Fail on one byte of drift between texts, notebooks and package, and on outputs that are not of a whole, current run."""
+"""Fail on one byte of drift between texts, notebooks and package, and on outputs not of a whole, current run."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+from execute import stale
+from export import drift, package_files
 
 from chapters import (
     BOOK,
@@ -17,24 +20,23 @@ from chapters import (
     read_text,
     to_text,
 )
-from execute import stale
-from export import drift, package_files
 
 
 def chapter_problems(text: Path) -> list[str]:
     target = notebook_path(text)
-    if to_text(read_text(text)) != text.read_text(encoding="utf-8"):
+    written = text.read_bytes()
+    if to_text(read_text(text)).encode() != written:
         return [f"{text.stem}: the text is not in canonical form; `make sync`"]
     if not target.exists():
         return [f"{text.stem}: no notebook; `make sync`"]
     notebook = read_notebook(target)
-    if to_text(notebook) != text.read_text(encoding="utf-8"):
+    if to_text(notebook).encode() != written:
         return [f"{text.stem}: text and notebook differ; `make sync`, or `make adopt` if the notebook is right"]
-    if notebook_json(generate(text, notebook)) != target.read_text(encoding="utf-8"):
+    if notebook_json(generate(text, notebook)).encode() != target.read_bytes():
         return [f"{text.stem}: the notebook is not as generated; `make sync`"]
     problems = []
     if stale(notebook):
-        problems.append(f"{text.stem}: outputs are not of this code; `make execute`")
+        problems.append(f"{text.stem}: outputs are not of a whole run of this code; `make execute`")
     if any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", [])):
         problems.append(f"{text.stem}: a cell ended in an error")
     return problems
@@ -44,7 +46,8 @@ def problems() -> list[str]:
     texts = chapters()
     found = [problem for text in texts for problem in chapter_problems(text)]
     names = {text.stem for text in texts}
-    found += [f"{path.name}: a notebook without a text" for path in sorted(BOOK.glob("*.ipynb")) if path.stem not in names]
+    notebooks = sorted(BOOK.glob("*.ipynb"))
+    found += [f"{path.name}: a notebook without a text" for path in notebooks if path.stem not in names]
     found += [f"{path.name}: not a chapter" for path in sorted(SOURCE.iterdir()) if path.suffix != ".md"]
     return found + drift(package_files(texts))
 

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+
 from chapters import (
     BOOK,
     ROOT,
@@ -24,11 +30,11 @@ from chapters import (
     run_fingerprint,
     write_atomically,
 )
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError
-from nbformat import NotebookNode
 
 CELL_TIMEOUT_S = 1800
+MACHINE_PATHS = tuple(
+    f"{path}{os.sep}" for path in (ROOT, Path(sys.prefix), Path.home(), Path(tempfile.gettempdir())) if path.name
+)
 
 
 def stale(notebook: NotebookNode) -> bool:
@@ -38,23 +44,35 @@ def stale(notebook: NotebookNode) -> bool:
     return not whole or notebook.metadata.get("cdlm", {}).get("run") != run_fingerprint(notebook)
 
 
+def machine_path(cell: NotebookNode) -> str | None:
+    """A path of this machine that stands in the text outputs of a cell."""
+    texts = [output.get("text", "") for output in cell.get("outputs", [])]
+    for output in cell.get("outputs", []):
+        texts += [str(value) for kind, value in output.get("data", {}).items() if "text" in kind or "xml" in kind]
+    return next((path for path in MACHINE_PATHS for text in texts if path in text), None)
+
+
 def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     """A copy with fresh outputs. Raises ChapterError where a cell fails."""
     fresh = nbformat.from_dict(notebook)
     os.environ |= {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
     client = NotebookClient(
-        fresh, timeout=CELL_TIMEOUT_S, record_timing=False, kernel_name="python3", resources={"metadata": {"path": str(BOOK)}}
+        fresh,
+        timeout=CELL_TIMEOUT_S,
+        record_timing=False,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(BOOK)}},
     )
     try:
         client.execute()
-    except (CellExecutionError, CellTimeoutError) as error:
-        raise ChapterError(str(error)) from None
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        raise ChapterError(re.sub(r"\x1b\[[\d;]*m", "", str(error)).rstrip()) from None  # without colors
     for cell in fresh.cells:
         cell.metadata.pop("execution", None)
-        if str(ROOT) in str(cell.get("outputs", "")):
-            raise ChapterError(f"an output holds a path of this machine: {cell.source.splitlines()[0]!r}")
+        if path := machine_path(cell):
+            raise ChapterError(f"an output holds a path of this machine, {path}: {cell.source.splitlines()[0]!r}")
     fresh.metadata["language_info"] = {"name": "python"}
-    fresh.metadata["cdlm"] = {**notebook.metadata.get("cdlm", {}), "run": run_fingerprint(notebook)}
+    fresh.metadata["cdlm"] = {**notebook.metadata.get("cdlm", {}), "run": run_fingerprint(fresh)}
     return fresh
 
 

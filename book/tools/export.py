@@ -18,9 +18,10 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chapters import PACKAGE, ROOT, ChapterError, chapters, read_text, without_magics, write_atomically
 from pyflakes.checker import Checker
 from pyflakes.messages import UndefinedName
+
+from chapters import PACKAGE, ROOT, ChapterError, chapters, read_text, without_magics, write_atomically
 
 TAG = "export:"
 WIDTH = 120
@@ -41,7 +42,7 @@ class Module:
     name: str
     sentence: str
     blocks: list[Block] = field(default_factory=list)
-    imports: dict[str, str] = field(default_factory=dict)
+    imports: set[str] = field(default_factory=set)
 
     @property
     def path(self) -> Path:
@@ -52,28 +53,23 @@ class Module:
         return "\n\n\n".join(f"# {b.chapter}: {b.heading}\n\n{b.source}" for b in self.blocks)
 
 
-def statement_lines(source: str, node: ast.stmt) -> tuple[int, int]:
+def statement_lines(node: ast.stmt) -> tuple[int, int]:
     """First (0-based) and past-the-last line of a statement, decorators included."""
     first = min([node.lineno] + [d.lineno for d in getattr(node, "decorator_list", [])])
     return first - 1, node.end_lineno
 
 
 def imported_names(node: ast.stmt) -> dict[str, str]:
-    """Names an import statement binds, each with a statement that binds just it."""
-    if isinstance(node, ast.Import):
-        return {
-            alias.asname or alias.name.split(".")[0]: "import " + alias.name + (f" as {alias.asname}" if alias.asname else "")
-            for alias in node.names
-        }
-    if isinstance(node, ast.ImportFrom):
-        if node.level or any(alias.name == "*" for alias in node.names):
-            raise ChapterError(f"line {node.lineno}: relative and star imports cannot be exported")
-        return {
-            alias.asname or alias.name: f"from {node.module} import {alias.name}"
-            + (f" as {alias.asname}" if alias.asname else "")
-            for alias in node.names
-        }
-    return {}
+    """Names an import statement binds, each with a statement that binds just it; other statements bind none."""
+    if not isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {}
+    source = f"from {node.module} " if isinstance(node, ast.ImportFrom) else ""
+    if source and (node.level or any(alias.name == "*" for alias in node.names)):
+        raise ChapterError(f"line {node.lineno}: relative and star imports cannot be exported")
+    return {
+        alias.asname or (alias.name if source else alias.name.split(".")[0]): f"{source}import {ast.unparse(alias)}"
+        for alias in node.names
+    }
 
 
 def defined_names(tree: ast.Module) -> list[str]:
@@ -84,19 +80,28 @@ def defined_names(tree: ast.Module) -> list[str]:
             names.append(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names += [n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+            stored = [n for t in targets for n in ast.walk(t) if isinstance(n, ast.Name)]
+            names += [n.id for n in stored if isinstance(n.ctx, ast.Store)]
         elif isinstance(node, ast.TypeAlias if hasattr(ast, "TypeAlias") else ()):
             names.append(node.name.id)
     return names
 
 
+def defines(node: ast.stmt) -> bool:
+    """Whether a statement belongs on the top level of a module: a definition, an assignment or a docstring."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign)
+    return isinstance(node, kinds) or type(node).__name__ == "TypeAlias"
+
+
 def undefined_names(source: str, filename: str) -> set[str]:
-    checker = Checker(ast.parse(source), filename=filename)
+    checker = Checker(ast.parse(f"from __future__ import annotations\n\n{source}"), filename=filename)
     return {message.message_args[0] for message in checker.messages if isinstance(message, UndefinedName)}
 
 
-def read_cells(text: Path) -> tuple[list[tuple[str, Block]], dict[str, str]]:
-    """Exported cells of a chapter as (module, block), and the imports that stand anywhere in it."""
+def read_cells(text: Path) -> tuple[list[tuple[str, Block]], dict[str, set[str]]]:
+    """Exported cells of a chapter as (module, block), and the imports, by name, that stand anywhere in it."""
     found, imports, heading = [], {}, text.stem
     for cell in read_text(text).cells:
         if cell.cell_type == "markdown":
@@ -117,17 +122,21 @@ def read_cells(text: Path) -> tuple[list[tuple[str, Block]], dict[str, str]]:
         except SyntaxError as error:
             raise ChapterError(f"{where}: a cell does not parse: {error.msg}: {(error.text or '').strip()!r}") from None
         lines = cell.source.splitlines()
-        for node in tree.body:
+        spans = [statement_lines(node) for node in tree.body]
+        for node, (first, last) in zip(tree.body, spans):
             try:
-                imports |= imported_names(node)
+                for name, statement in imported_names(node).items():
+                    imports.setdefault(name, set()).add(statement)
             except ChapterError as error:
                 if modules:
                     raise ChapterError(f"{where}: {error}") from None
+            shown = ast.unparse(node).splitlines()[0][:60]
             if isinstance(node, (ast.Import, ast.ImportFrom)):
-                first, last = statement_lines(cell.source, node)
+                if modules and sum(start < last and first < end for start, end in spans) > 1:
+                    raise ChapterError(f"{where}: give the import a line of its own ({shown!r})")
                 lines[first:last] = [""] * (last - first)
-            elif modules and isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
-                raise ChapterError(f"{where}: an exported cell defines; it must not call ({ast.unparse(node)[:60]!r})")
+            elif modules and not defines(node):
+                raise ChapterError(f"{where}: an exported cell defines; it must not run anything ({shown!r})")
         if modules:
             source = "\n".join(lines).strip("\n")
             if not source.strip():
@@ -151,25 +160,53 @@ def collect(texts: list[Path]) -> list[Module]:
                 if defined in home:
                     first, chapter = home[defined]
                     raise ChapterError(f"{block.chapter}: {defined!r} is already exported to {first!r} by {chapter}")
+                if hasattr(builtins, defined):
+                    raise ChapterError(f"{block.chapter}: {defined!r} hides a built-in of Python; choose another name")
                 home[defined] = (name, block.chapter)
-    rank = {name: position for position, name in enumerate(modules)}
+    homes = {name: module for name, (module, _) in home.items()}
     used = [module for module in modules.values() if module.blocks]
     for module in used:
-        available = {}
-        for block in module.blocks:
-            available |= chapter_imports[block.chapter]
+        sources = sorted({block.chapter for block in module.blocks})
         for name in sorted(undefined_names(module.body, module.name)):
-            if name in home and home[name][0] != module.name:
-                other = home[name][0]
-                if rank[other] >= rank[module.name]:
-                    raise ChapterError(f"{module.name} uses {name!r} of {other}, which stands above it in modules.toml")
-                module.imports[name] = f"from cdlm.{other} import {name}"
-            elif name in available:
-                module.imports[name] = available[name]
-            elif name != "__file__" and not hasattr(builtins, name):
-                chapters_ = ", ".join(sorted({block.chapter for block in module.blocks}))
-                raise ChapterError(f"{module.name} uses {name!r}, which {chapters_} neither defines, exports nor imports")
+            statements = set().union(*(chapter_imports[chapter].get(name, set()) for chapter in sources))
+            if homes.get(name, module.name) != module.name:
+                statements.add(f"from cdlm.{homes[name]} import {name}")
+            if len(statements) > 1 and not all(re.fullmatch(r"import [\w.]+", statement) for statement in statements):
+                ways = "; ".join(sorted(statements))
+                raise ChapterError(f"{module.name} uses {name!r}, which means several things: {ways}")
+            if not statements and name != "__file__" and not hasattr(builtins, name):
+                where = ", ".join(sources)
+                raise ChapterError(f"{module.name} uses {name!r}, which {where} neither defines, exports nor imports")
+            module.imports |= statements
+        check_layers(module, list(modules), homes)
     return used
+
+
+def check_layers(module: Module, order: list[str], homes: dict[str, str]) -> None:
+    """Refuse imports of the package, wherever in the module they stand, that point up or at nothing."""
+
+    def check(target: str, name: str | None = None) -> None:
+        if name is not None and name not in homes:
+            return  # temporary
+        if target not in order or (name is not None and homes.get(name) != target):
+            missing = f"{name!r} from cdlm.{target}" if name else f"cdlm.{target}"
+            raise ChapterError(f"{module.name} imports {missing}, which no chapter exports")
+        if order.index(target) >= order.index(module.name):
+            shown = f"{name!r} of {target}" if name else target
+            raise ChapterError(f"{module.name} uses {shown}, which stands above it in modules.toml")
+
+    for node in ast.walk(ast.parse("\n".join([*sorted(module.imports), module.body]))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("cdlm."):
+                    check(alias.name.removeprefix("cdlm."))
+        elif isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("cdlm."):
+            for alias in node.names:
+                path = f"{node.module}.{alias.name}".removeprefix("cdlm.")
+                if path in order:
+                    check(path)
+                elif path != "__version__":
+                    check(path.rpartition(".")[0], alias.name)
 
 
 def import_section(statements: set[str]) -> str:
@@ -202,8 +239,9 @@ def render(module: Module) -> str:
     listed = f"__all__ = {public!r}".replace("'", '"')
     if len(listed) > WIDTH:
         listed = "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
-    head = f'"""{module.sentence}\n\n{BANNER.format(sources=", ".join(sources))}\n"""\n\nfrom __future__ import annotations'
-    statements = import_section({s for s in module.imports.values() if not s.startswith("from __future__")})
+    banner = BANNER.format(sources=", ".join(sources))
+    head = f'"""{module.sentence}\n\n{banner}\n"""\n\nfrom __future__ import annotations'
+    statements = import_section({s for s in module.imports if not s.startswith("from __future__")})
     return "\n\n".join(part for part in (head, statements, listed) if part) + "\n\n\n" + module.body + "\n"
 
 
@@ -216,8 +254,8 @@ def package_files(texts: list[Path]) -> dict[Path, str]:
     rooms = "\n".join(f"- ``cdlm.{m.name}``: {m.sentence}" for m in modules)
     banner = BANNER.format(sources="the chapters in book/src")
     files = {
-        PACKAGE / "__init__.py": f'"""Cross-domain latent modulation, as taught in the book.\n\n{rooms}\n\n{banner}\n"""\n\n'
-        f'__version__ = "{version}"\n',
+        PACKAGE / "__init__.py": '"""Cross-domain latent modulation, as taught in the book.\n\n'
+        f'{rooms}\n\n{banner}\n"""\n\n__version__ = "{version}"\n',
         PACKAGE / "py.typed": "",
     }
     for module in modules:
@@ -260,11 +298,12 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in problems:
             print(f"error: {problem}; edit the chapter, then `make sync`", file=sys.stderr)
         return int(bool(problems))
-    for path in present_files() - set(files):
-        head = path.read_text(encoding="utf-8")[:2000]
-        if "by `make sync`" not in head and path.name != "py.typed":
-            print(f"error: {path.relative_to(ROOT)} was not generated; move it into a chapter", file=sys.stderr)
+    strays = sorted(present_files() - set(files))
+    for path in strays:
+        if b"by `make sync`" not in path.read_bytes()[:2000]:
+            print(f"error: {path.relative_to(ROOT)} was not generated; move it into a chapter or away", file=sys.stderr)
             return 1
+    for path in strays:
         path.unlink()
     for path, content in files.items():
         if not path.exists() or path.read_bytes() != content.encode():

@@ -2,6 +2,7 @@
 
     python book/tools/sync.py                    all chapters: text to notebook
     python book/tools/sync.py --adopt 20_vae     one chapter: notebook back to text
+    python book/tools/sync.py --discard 20_vae   all chapters; this one's notebook is overwritten even if edited
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from chapters import (
+    BOOK,
     ROOT,
     ChapterError,
     chapters,
@@ -41,6 +45,15 @@ def edited_side(text: Path) -> str:
     return "notebook" if now_text == generated_from else "both"
 
 
+def refuse_attachments(notebook: NotebookNode, text: Path) -> None:
+    """Images pasted into a notebook have no place in the text; say so before they are lost."""
+    if any(cell.get("attachments") for cell in notebook.cells):
+        raise ChapterError(
+            f"{text.stem}: an image is pasted into the notebook, which the text cannot hold; save it as a file in"
+            f" figures/ and link that (`make sync DISCARD={text.stem}` throws it away)"
+        )
+
+
 def sync(text: Path, discard: bool = False) -> bool:
     """Write the notebook of ``text`` if it differs; true if anything was written."""
     side = edited_side(text)
@@ -49,15 +62,18 @@ def sync(text: Path, discard: bool = False) -> bool:
             f"{text.stem}: the notebook was edited"
             + (" and so was the text" if side == "both" else "")
             + f"; `make adopt CHAPTER={text.stem}` brings the notebook's edits into the text,"
-            + " `make sync DISCARD=1` throws them away"
+            + f" `make sync DISCARD={text.stem}` throws them away"
         )
     canonical = to_text(read_text(text))
-    changed = canonical != text.read_text(encoding="utf-8")
+    changed = canonical.encode() != text.read_bytes()
     if changed:
         write_atomically(text, canonical)
     target = notebook_path(text)
-    new = notebook_json(generate(text, read_notebook(target) if target.exists() else None))
-    if not target.exists() or target.read_text(encoding="utf-8") != new:
+    previous = read_notebook(target) if target.exists() else None
+    if previous is not None and not discard:
+        refuse_attachments(previous, text)
+    new = notebook_json(generate(text, previous))
+    if not target.exists() or target.read_bytes() != new.encode():
         write_atomically(target, new)
         changed = True
     return changed
@@ -71,13 +87,14 @@ def adopt(text: Path) -> str:
     side = edited_side(text)
     if side in ("none", "text"):
         return f"{text.stem}: the notebook holds no edit of its own; nothing to adopt"
+    refuse_attachments(read_notebook(target), text)
     theirs = to_text(read_notebook(target))
     if side == "both":
         beside = text.with_name(f"{text.name}.from-notebook")
         write_atomically(beside, theirs)
         raise ChapterError(
             f"{text.stem}: text and notebook were both edited; the notebook's text is in {beside.relative_to(ROOT)}:"
-            f" merge it into {text.relative_to(ROOT)} by hand, delete it, then `make sync DISCARD=1`"
+            f" merge it into {text.relative_to(ROOT)} by hand, delete it, then `make sync DISCARD={text.stem}`"
         )
     write_atomically(text, theirs)
     return f"{text.stem}: text updated from the notebook"
@@ -86,25 +103,28 @@ def adopt(text: Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--adopt", metavar="CHAPTER", help="bring this chapter's notebook edits back into its text")
-    parser.add_argument("--discard", action="store_true", help="overwrite notebooks even where they were edited")
+    parser.add_argument("--discard", metavar="CHAPTER", help="overwrite this chapter's notebook even if it was edited")
     options = parser.parse_args(arguments)
     failed = False
     try:
         selected = chapters(options.adopt or "")
-        if options.adopt:
-            for text in selected:
-                print(adopt(text))
-            return 0
+        if options.discard is not None and options.discard not in {text.stem for text in selected}:
+            raise ChapterError(f"--discard wants the whole name of a chapter, not {options.discard!r}")
         for text in selected:
             try:
-                if sync(text, options.discard):
+                if options.adopt is not None:
+                    print(adopt(text))
+                elif sync(text, discard=text.stem == options.discard):
                     print(f"{text.stem}: written")
             except ChapterError as error:
                 print(f"error: {error}", file=sys.stderr)
                 failed = True
-        for notebook in sorted(notebook_path(selected[0]).parent.glob("*.ipynb")):
-            if notebook.stem not in {text.stem for text in selected}:
-                print(f"error: {notebook.name} has no text in book/src; `git rm` it, or write its text", file=sys.stderr)
+        if options.adopt is not None:
+            return int(failed)
+        stems = {text.stem for text in selected}
+        for notebook in sorted(BOOK.glob("*.ipynb")):
+            if notebook.stem not in stems:
+                print(f"error: {notebook.name} has no text in book/src; `git rm` it or write its text", file=sys.stderr)
                 failed = True
     except ChapterError as error:
         print(f"error: {error}", file=sys.stderr)

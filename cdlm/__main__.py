@@ -1,0 +1,5 @@
+"""``python -m cdlm``. Generated from the chapters in book/src by `make sync`: edit there, not here."""
+
+from cdlm.cli import main
+
+main()

@@ -1,0 +1,164 @@
+"""The command line; it calls what the chapters define.
+
+Generated from book/src/91_command_line.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from tqdm import tqdm
+
+from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
+from cdlm.runs import METHODS, RunError, RunSpec, evaluate, processor, provenance, record, run, write_json
+from cdlm.training import TrainingError
+
+__all__ = [
+    "app",
+    "choose_device",
+    "clear_errors",
+    "doctor_command",
+    "evaluate_command",
+    "main",
+    "parse_settings",
+    "record_command",
+    "train_command",
+]
+
+
+# 91_command_line: Errors in one line
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Errors that have an explanation become one line on stderr and exit status 1; an interrupt, 130."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except (RunError, TrainingError, UnknownDomainError, MissingDataError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("error: interrupted; nothing was written", err=True)
+        raise typer.Exit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+# 91_command_line: The commands
+
+app = typer.Typer(help="Cross-domain latent modulation: train models, evaluate them again, record results.",
+                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  context_settings={"help_option_names": ["-h", "--help"]})
+
+
+def choose_device(name: str) -> str:
+    """``name`` itself if torch can use it, or for "auto" the best there is. Raises RunError if it cannot."""
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, there in usable.items() if there)
+    if not usable.get(name.split(":")[0], False):
+        raise RunError(f"device {name!r} cannot be used here; there is: {', '.join(d for d, there in usable.items() if there)}")
+    return name
+
+
+def parse_settings(words: list[str]) -> dict[str, object]:
+    """["gamma1=0.5", "reduction=mean"] as {"gamma1": 0.5, "reduction": "mean"}. Raises RunError for other forms."""
+    settings = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise RunError(f"a setting has the form name=value, not {word!r}")
+        try:
+            settings[name] = json.loads(text)
+        except ValueError:
+            settings[name] = text
+    return settings
+
+
+# 91_command_line: The commands
+
+@app.command("train")
+def train_command(
+    source: Annotated[str, typer.Argument(help="labeled domain, such as mnist")],
+    target: Annotated[str, typer.Argument(help="unlabeled domain, such as optdigits")],
+    out: Annotated[Path, typer.Option(help="new folder for config, metrics and weights")],
+    method: Annotated[str, typer.Option(help=f"one of: {', '.join(METHODS)}")] = "cdlm",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; the last weights are kept")] = 1500,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    setting: Annotated[list[str], typer.Option("--set", help="setting of the method, such as gamma1=0.5; repeatable")] = [],  # noqa: B006
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+) -> None:
+    """Train a method from a labeled source to an unlabeled target, and store the run."""
+    with clear_errors(), tqdm(total=steps, unit="step", disable=None) as bar:
+        def report(row: dict) -> None:
+            bar.update(row["step"] - bar.n)
+            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"})
+        spec = RunSpec(method, source, target, seed, steps, batch_size, parse_settings(setting))
+        metrics = run(spec, out, choose_device(device), report)
+    typer.echo(f"target accuracy {metrics['target_accuracy']:.4f} (source {metrics['source_accuracy']:.4f}), last of "
+               f"{steps} steps, {metrics['seconds']:.0f} s: {out}")
+
+
+# 91_command_line: The commands
+
+@app.command("evaluate")
+def evaluate_command(
+    folder: Annotated[Path, typer.Argument(help="folder of a run")],
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+) -> None:
+    """Measure a stored run again: the same number, or the reason why not."""
+    with clear_errors():
+        metrics = evaluate(folder)
+    typer.echo(json.dumps(metrics) if as_json else
+               f"target accuracy {metrics['target_accuracy']:.4f} (source {metrics['source_accuracy']:.4f})")
+
+
+@app.command("record")
+def record_command(
+    path: Annotated[Path, typer.Argument(help="JSON file to write, such as book/results/NAME.json")],
+    folders: Annotated[list[Path], typer.Argument(help="folders of runs that differ in their seed only")],
+) -> None:
+    """Join runs of several seeds into a record that chapters can read."""
+    with clear_errors():
+        write_json(path, record(folders))
+    typer.echo(f"{path}: {len(folders)} runs")
+
+
+# 91_command_line: The commands
+
+@app.command("doctor")
+def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False) -> None:
+    """Tell versions, devices, and which data sets are found where."""
+    found = {}
+    for name in DOMAIN_NAMES:
+        try:
+            domain = load_domain(name)
+            found[name] = f"{len(domain.train)} + {len(domain.test)} images, from {domain.origin}"
+        except MissingDataError as error:
+            found[name] = f"missing: {error}"
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    devices = {"cpu": processor(), "cuda": ", ".join(cuda) or "none", "mps": str(torch.backends.mps.is_available())}
+    facts = {"versions": provenance("cpu"), "devices": devices, "data": found}
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for heading, rows in (("versions", {"python": facts["versions"]["python"], **facts["versions"]["packages"]}),
+                          ("devices", devices), ("data", found)):
+        typer.echo(heading)
+        for name, text in rows.items():
+            typer.echo(f"  {name:14} {text}")
+
+
+def main() -> None:
+    """Entry point of the command ``cdlm``."""
+    app()

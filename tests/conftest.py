@@ -1,0 +1,104 @@
+"""What several test files share: small books in temporary folders, and copies of this one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+HEADER = """\
+---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+"""
+MODULES = '[modules]\n"low" = "The ground."\n"room.middle" = "A floor in a room."\n"high" = "The roof."\n'
+PROJECT = '[project]\nname = "cdlm"\nversion = "0.1.0"\n'
+
+
+def code(source: str, *tags: str) -> str:
+    """A code cell of a chapter's text."""
+    options = ":tags: [" + ", ".join(f"'{tag}'" for tag in tags) + "]\n\n" if tags else ""
+    return f"```{{code-cell}}\n{options}{source.strip()}\n```"
+
+
+@dataclass
+class House:
+    """A repository with the real tools and only those chapters that a test writes."""
+
+    root: Path
+
+    @property
+    def book(self) -> Path:
+        return self.root / "book"
+
+    @property
+    def package(self) -> Path:
+        return self.root / "cdlm"
+
+    def write(self, chapter: str, *cells: str) -> Path:
+        path = self.book / "src" / f"{chapter}.md"
+        path.write_text(HEADER + "\n" + "\n\n".join([f"# Chapter {chapter}", *cells]) + "\n", encoding="utf-8")
+        return path
+
+    def notebook(self, chapter: str) -> Path:
+        return self.book / f"{chapter}.ipynb"
+
+    def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        """Run one of the tools as a reader does, from the command line."""
+        command = [sys.executable, self.book / "tools" / f"{name}.py", *arguments]
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=300)
+
+    def module_of(self, name: str) -> str:
+        return self.package.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """An empty house: the tools work on it in this process and as commands."""
+    import chapters
+    import check
+    import execute
+    import export
+    import sync
+
+    new = House(tmp_path / "a house")
+    (new.book / "src").mkdir(parents=True)
+    (new.book / "results").mkdir()
+    new.package.mkdir()
+    shutil.copytree(ROOT / "book/tools", new.book / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "book/jupytext.toml", new.book)
+    (new.book / "tools/modules.toml").write_text(MODULES, encoding="utf-8")
+    (new.root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
+    places = {"ROOT": new.root, "BOOK": new.book, "SOURCE": new.book / "src", "PACKAGE": new.package}
+    for tool in (chapters, check, execute, export, sync):
+        for name, place in places.items():
+            if hasattr(tool, name):
+                monkeypatch.setattr(tool, name, place)
+    for name in ("CDLM_PROFILE", "PYTHONHASHSEED", "TQDM_DISABLE"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back what execute.run changes
+    return new
+
+
+def copy_of_repository(target: Path) -> Path:
+    """What a checkout holds, without version control, environments and built files."""
+    left_out = (".git", ".venv*", "_build", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "runs")
+    return Path(shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*left_out, ".ipynb_checkpoints")))
+
+
+@pytest.fixture(scope="session")
+def chapter_texts() -> list[Path]:
+    return sorted((ROOT / "book/src").glob("*.md"))

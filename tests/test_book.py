@@ -1,0 +1,255 @@
+"""The book as it is built: without a warning, without torch, without network, and whole."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT, copy_of_repository
+
+# What a reader who only builds the book does not install: see book/requirements.txt.
+ABSENT = """torch torchvision numpy scipy pandas sklearn skimage mlxtend matplotlib seaborn sympy safetensors tqdm typer
+jupytext jupyterlab nbval hypothesis pytest playwright""".split()
+SITECUSTOMIZE = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {ABSENT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.fixture(scope="session")
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment variables under which Python finds nothing but what building the book needs."""
+    folder = tmp_path_factory.mktemp("absent")
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTEST"))}
+    return inherited | {"PYTHONPATH": str(folder), "NO_COLOR": "1", "https_proxy": "http://127.0.0.1:9"}
+
+
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory, bare_environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """``make book`` with every warning an error, in a copy of the repository whose path has spaces."""
+    copy = copy_of_repository(tmp_path_factory.mktemp("copy") / "a book to build")
+    environment = copy / ".venv"  # the one we run in, under the name that the Makefile uses
+    environment.mkdir()
+    programs = Path(sys.executable).parent
+    (environment / programs.name).symlink_to(programs, target_is_directory=True)
+    for stamp in (".made", ".book"):
+        (environment / stamp).touch()
+    command = ["make", "book", "BOOK_ARGS=-W -n --all --keep-going"]
+    if shutil.which("make") is None:
+        command = [programs / "jupyter-book", "build", "-W", "-n", "--all", "--keep-going", "book/"]
+    run = subprocess.run(command, cwd=copy, env=bare_environment, capture_output=True, text=True, timeout=600)
+    run.html = copy / "_build/html"
+    run.copy = copy
+    return run
+
+
+@pytest.fixture(scope="session")
+def pages(build: subprocess.CompletedProcess) -> dict[Path, BeautifulSoup]:
+    found = sorted(path for path in build.html.rglob("*.html") if "_static" not in path.parts)
+    assert found, build.stdout[-3000:] + build.stderr[-3000:]
+    return {path: BeautifulSoup(path.read_bytes(), "html.parser") for path in found}
+
+
+def chapters_of(pages: dict[Path, BeautifulSoup]) -> dict[str, BeautifulSoup]:
+    return {path.stem: page for path, page in pages.items() if re.match(r"\d\d_", path.stem)}
+
+
+def words(page: BeautifulSoup) -> str:
+    """What stands in the article as prose: without code, formulas and signatures."""
+    article = BeautifulSoup(str(page.select_one("article")), "html.parser")
+    for part in article.select("pre, code, .math, dt.sig, script, style"):
+        part.replace_with(" … ")
+    return article.get_text(" ")
+
+
+def test_build_has_no_warning(build: subprocess.CompletedProcess) -> None:
+    lines = [line for line in build.stderr.splitlines() if "WARNING" in line or "ERROR" in line]
+    assert not lines and build.returncode == 0, "\n".join(lines) or build.stdout[-3000:] + build.stderr[-3000:]
+
+
+def test_build_had_no_torch(bare_environment: dict[str, str]) -> None:
+    for name in ("torch", "numpy", "matplotlib.pyplot"):
+        run = subprocess.run([sys.executable, "-c", f"import {name}"], env=bare_environment, capture_output=True, text=True)
+        assert run.returncode == 1 and "ModuleNotFoundError" in run.stderr
+
+
+def test_build_leaves_the_sources_alone(build: subprocess.CompletedProcess) -> None:
+    """What it writes, it writes into _build, which version control ignores."""
+    written = {path.relative_to(build.copy) for path in build.copy.rglob("*") if path.is_file()}
+    source = {path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file()}
+    new = {path for path in written - source if path.parts[0] not in ("_build", ".venv") and "__pycache__" not in path.parts}
+    assert new == set()
+
+
+def test_every_chapter_is_a_page(pages: dict[Path, BeautifulSoup]) -> None:
+    texts = [path.stem for path in sorted((ROOT / "book/src").glob("*.md"))]
+    assert sorted(chapters_of(pages)) == texts
+    assert not [path for path in pages if "src" in path.parts]
+
+
+def test_titles(pages: dict[Path, BeautifulSoup]) -> None:
+    titles = {name: page.select_one("article h1") for name, page in chapters_of(pages).items()}
+    assert all(titles.values())
+    assert len({title.get_text() for title in titles.values()}) == len(titles)
+
+
+# Links and what pages load
+
+
+def test_no_broken_links(pages: dict[Path, BeautifulSoup], build: subprocess.CompletedProcess) -> None:
+    anchors = {path: {tag["id"] for tag in page.select("[id]")} for path, page in pages.items()}
+    broken = []
+    for path, page in pages.items():
+        for tag, attribute in [("a", "href"), ("link", "href"), ("script", "src"), ("img", "src")]:
+            for found in page.select(f"{tag}[{attribute}]"):
+                url = urlsplit(found[attribute])
+                if url.scheme or url.netloc:
+                    continue
+                target = (path.parent / unquote(url.path)).resolve() if url.path else path
+                if not target.is_file() or not target.is_relative_to(build.html):
+                    broken.append((path.name, found[attribute]))
+                elif url.fragment and target in anchors and unquote(url.fragment) not in anchors[target]:
+                    broken.append((path.name, found[attribute]))
+    assert broken == []
+
+
+def test_pages_load_nothing_from_the_network(pages: dict[Path, BeautifulSoup]) -> None:
+    remote = {
+        found[attribute]
+        for page in pages.values()
+        for tag, attribute in [("script", "src"), ("link[rel=stylesheet]", "href"), ("img", "src"), ("iframe", "src")]
+        for found in page.select(f"{tag}[{attribute}]")
+        if urlsplit(found[attribute]).netloc
+    }
+    assert {url for url in remote if "thebe" not in url} == set()  # live code needs a server in any case
+
+
+def test_mathjax_is_local(pages: dict[Path, BeautifulSoup]) -> None:
+    for path, page in pages.items():
+        if not page.select("article .math"):
+            continue
+        scripts = [tag["src"] for tag in page.select("script[src]") if "mathjax" in tag["src"].lower()]
+        assert len(scripts) == 1, path.name
+        assert not urlsplit(scripts[0]).netloc
+        script = path.parent / unquote(urlsplit(scripts[0]).path)
+        assert script.stat().st_size > 100_000
+        fonts = list(script.parent.rglob("*.woff")) or "svg" in script.name
+        assert fonts, "formulas need their fonts"
+
+
+# What stands on the pages
+
+RAW = re.compile(
+    r":{3,}|`{3}|\{(?:numref|eq|cite|ref|doc|term|glue|prf|exercise|solution|math|figure|image|note|tip|code-cell)[:}\w-]*"
+    r"|\[\[?[^\]]*\]\]?\([^)]*\)|^\s*:(?:label|class|name|alt|tags):",
+    flags=re.M,
+)
+
+
+def test_raw_markup_is_recognized() -> None:
+    for left in ("::: note", "```{note}", "see {numref}`fig-a`", "{eq}`x`", "{cite:t}`a`", "[a](b.ipynb)", ":label: ex-1"):
+        assert RAW.search(left), left
+    for fine in ("a: b", "x {1, 2}", "f(x) [1] (2)", "a `b` c", "12:30"):
+        assert not RAW.search(fine), fine
+
+
+def test_no_markup_is_left_in_the_text(pages: dict[Path, BeautifulSoup]) -> None:
+    left = {path.name: RAW.findall(words(page)) for path, page in pages.items() if page.select_one("article")}
+    assert {name: found for name, found in left.items() if found} == {}
+
+
+def test_no_reference_is_open(pages: dict[Path, BeautifulSoup]) -> None:
+    for name, page in chapters_of(pages).items():
+        assert not re.search(r"\?\?|\[\?\]|\bUnknown\b|\bNone\b", words(page)), name
+        assert not page.select(".problematic, .system-message"), name
+
+
+def test_images_have_alternative_text(pages: dict[Path, BeautifulSoup]) -> None:
+    silent = [(path.name, str(image)[:200]) for path, page in pages.items() for image in page.select("img")
+              if not image.get("alt", "").strip() or image["alt"].strip() == image.get("src")]  # fmt: skip
+    assert silent == []
+
+
+def test_figures_are_numbered_and_shown(pages: dict[Path, BeautifulSoup]) -> None:
+    for name, page in chapters_of(pages).items():
+        notebook = nbformat.read(ROOT / f"book/{name}.ipynb", as_version=4)
+        names = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in notebook.cells]
+        for figure in filter(None, names):
+            shown = page.find(id=figure)
+            assert shown is not None and shown.select_one("img"), f"{name}: {figure} is not shown"
+            assert re.match(r"Fig\. \d", shown.select_one("figcaption .caption-number").get_text()), figure
+
+
+def test_outputs_are_whole(pages: dict[Path, BeautifulSoup]) -> None:
+    for name, page in chapters_of(pages).items():
+        assert not page.select(".output.traceback, .output.stderr"), name
+        assert "%pip" not in page.select_one("article").get_text(), f"{name}: the install cell is for Colab only"
+
+
+def test_solutions_are_there_and_folded(pages: dict[Path, BeautifulSoup]) -> None:
+    for name, page in chapters_of(pages).items():
+        exercises, solutions = page.select("div.exercise"), page.select("div.solution")
+        assert len(exercises) == len(solutions), name
+        assert all("dropdown" in solution["class"] for solution in solutions), name
+        # A proof of this class stops the script that folds, and every solution on the page stays open.
+        assert not page.select(".proof.dropdown"), name
+
+
+def test_solutions_hold_their_code(pages: dict[Path, BeautifulSoup]) -> None:
+    for name, page in chapters_of(pages).items():
+        for solution in page.select("div.solution"):
+            assert len(solution.select_one(".section, section, #solution-content").get_text().split()) > 3, name
+
+
+def test_bibliography_answers_every_citation(pages: dict[Path, BeautifulSoup]) -> None:
+    cited = Counter(
+        link["href"].partition("#")[2] for page in pages.values() for link in page.select('article a.reference[href*="#id"]')
+        if link.find_parent(class_="citation") is None
+    )  # fmt: skip
+    entries = {tag["id"]: tag for page in pages.values() for tag in page.select(".citation[id]")}
+    assert entries, "no bibliography"
+    for entry in entries.values():
+        assert re.search(r"\b(19|20)\d\d\b", entry.get_text()), entry.get_text()
+    keys = set(re.findall(r"^@\w+\{([^,\s]+)", (ROOT / "book/references.bib").read_text(encoding="utf-8"), flags=re.M))
+    texts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "book/src").glob("*.md"))
+    used = {key.strip() for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", texts) for key in group.split(",")}
+    assert used <= keys
+    assert len(entries) == len(used), "the bibliography lists what is cited"
+    assert cited
+
+
+def test_page_of_the_package_documents_every_public_name(pages: dict[Path, BeautifulSoup]) -> None:
+    page = next((page for path, page in pages.items() if path.stem == "api"), None)
+    if page is None:
+        pytest.skip("book/api.md is not written yet")
+    documented = {tag["id"] for tag in page.select("[id]")}
+    missing = []
+    for module in tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))["modules"]:
+        path = ROOT.joinpath("cdlm", *module.split(".")).with_suffix(".py")
+        if not path.exists():
+            continue
+        if f"module-cdlm.{module}" not in documented:
+            missing.append(module)
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+            if public and f"cdlm.{module}.{node.name}" not in documented:
+                missing.append(f"{module}.{node.name}")
+    assert missing == []
