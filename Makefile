@@ -18,7 +18,7 @@ PY := $(BIN)/python
 .PHONY: help book lab test test-all sync adopt execute check lint clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=...")'
@@ -56,9 +56,13 @@ adopt: $(VENV)/.all ## bring edits made in a notebook back into its text: CHAPTE
 
 execute: $(VENV)/.all ## run the chapters that changed; CHAPTER=20_vae for one, FORCE=1 in any case
 	$(PY) book/tools/execute.py "$(CHAPTER)" $(if $(FORCE),--force)
+	$(PY) figures/from_notebooks.py
+	$(PY) figures/results_table.py
 
 check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and package
 	$(PY) book/tools/check.py
+	$(PY) figures/from_notebooks.py --check
+	$(PY) figures/results_table.py --check
 
 lint: $(VENV)/.all ## ruff over package, tools and tests
 	$(PY) -m ruff check cdlm book/tools book/_ext tests figures

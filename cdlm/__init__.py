@@ -1,6 +1,7 @@
 """Cross-domain latent modulation, as taught in the book.
 
-- ``cdlm.profile``: How much of a computation to run: seconds for tests, a minute for the book, hours for the paper's sizes.
+- ``cdlm.profile``: How much of a computation to run: seconds for tests, a minute for the book, hours for the paper's
+  sizes.
 - ``cdlm.plotting``: One style for all figures, and the few kinds of picture the book draws again and again.
 - ``cdlm.gradients``: Gradient reversal: the identity forward, a change of sign backward.
 - ``cdlm.modulation``: Maps into the transfer latent space: how one domain's code is modulated by the other's features.

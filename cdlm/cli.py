@@ -66,7 +66,8 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return next(device for device, there in usable.items() if there)
     if not usable.get(name.split(":")[0], False):
-        raise RunError(f"device {name!r} cannot be used here; there is: {', '.join(d for d, there in usable.items() if there)}")
+        there = ", ".join(device for device, is_there in usable.items() if is_there)
+        raise RunError(f"device {name!r} cannot be used here; there is: {there}")
     return name
 
 
@@ -95,7 +96,7 @@ def train_command(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; the last weights are kept")] = 1500,
     batch_size: Annotated[int, typer.Option(min=2)] = 64,
-    setting: Annotated[list[str], typer.Option("--set", help="setting of the method, such as gamma1=0.5; repeatable")] = [],  # noqa: B006
+    setting: Annotated[list[str] | None, typer.Option("--set", help="such as gamma1=0.5; repeatable")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
 ) -> None:
     """Train a method from a labeled source to an unlabeled target, and store the run."""
@@ -103,7 +104,7 @@ def train_command(
         def report(row: dict) -> None:
             bar.update(row["step"] - bar.n)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"})
-        spec = RunSpec(method, source, target, seed, steps, batch_size, parse_settings(setting))
+        spec = RunSpec(method, source, target, seed, steps, batch_size, parse_settings(setting or []))
         metrics = run(spec, out, choose_device(device), report)
     typer.echo(f"target accuracy {metrics['target_accuracy']:.4f} (source {metrics['source_accuracy']:.4f}), last of "
                f"{steps} steps, {metrics['seconds']:.0f} s: {out}")

@@ -15,7 +15,7 @@ from cdlm.data.batches import normalize
 __all__ = ["accuracy", "per_class_accuracy", "predict"]
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: The method
 
 @torch.no_grad()
 def predict(function: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500) -> Tensor:
@@ -24,7 +24,7 @@ def predict(function: Callable[[Tensor], Tensor], images: Tensor, batch_size: in
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Share of labels (N,) predicted right. Raises ValueError if the two differ in number or there are none."""
+    """Share of labels (N,) that are predicted. Raises ValueError if the two differ in shape or are empty."""
     if predicted.shape != labels.shape or not len(labels):
         raise ValueError(f"{tuple(predicted.shape)} predictions for {tuple(labels.shape)} labels")
     return (predicted == labels).double().mean().item()

@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["adversarial_loss", "consistency_loss", "elbo", "kl_divergence", "reconstruction_loss"]
 
 
-# 20_vae: Losses
+# 20_vae: The price of a code, in closed form
 
 def kl_divergence(mu: Tensor, sigma: Tensor, reduction: str = "sum") -> Tensor:
     """KL(N(mu, diag sigma^2) || N(0, I)) in nats, averaged over the batch; a scalar.
@@ -23,16 +23,6 @@ def kl_divergence(mu: Tensor, sigma: Tensor, reduction: str = "sum") -> Tensor:
     """
     _check_shapes(mu, sigma)
     return _reduce(0.5 * (mu**2 + sigma**2 - 1) - sigma.log(), reduction)
-
-
-def reconstruction_loss(x_hat: Tensor, x: Tensor, reduction: str = "sum") -> Tensor:
-    """Squared error between images, averaged over the batch; a scalar.
-
-    ``x_hat`` and ``x`` are (batch, C, H, W), of one shape. Over channels and pixels ``reduction`` is "sum" or "mean".
-    Raises ValueError for another reduction or for shapes that differ.
-    """
-    _check_shapes(x_hat, x)
-    return _reduce((x_hat - x) ** 2, reduction)
 
 
 def _check_shapes(a: Tensor, b: Tensor) -> None:
@@ -47,10 +37,20 @@ def _reduce(terms: Tensor, reduction: str) -> Tensor:
     return getattr(terms.flatten(1), reduction)(1).mean()
 
 
-# 20_vae: Losses
+# 20_vae: A normal likelihood is a squared error
+
+def reconstruction_loss(x_hat: Tensor, x: Tensor, reduction: str = "sum") -> Tensor:
+    """Squared error between images, averaged over the batch; a scalar.
+
+    ``x_hat`` and ``x`` are (batch, C, H, W), of one shape. Over channels and pixels ``reduction`` is "sum" or "mean".
+    Raises ValueError for another reduction or for shapes that differ.
+    """
+    _check_shapes(x_hat, x)
+    return _reduce((x_hat - x) ** 2, reduction)
+
 
 def elbo(x_hat: Tensor, x: Tensor, mu: Tensor, sigma: Tensor, variance: float = 0.5) -> Tensor:
-    """Lower bound on log p(x) in nats per image, estimated with one sample of the code; a scalar.
+    """Lower bound on log p(x) in nats per image, estimated with one sample of each code; a scalar.
 
     The likelihood is N(x_hat, variance * I): with the default 1/2, minus the bound is the summed squared error plus
     the divergence plus a constant. Images are (batch, C, H, W), ``mu`` and ``sigma`` > 0 are (batch, latent).

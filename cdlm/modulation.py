@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["modulate", "reparameterize"]
 
 
-# 20_vae: Reparameterize
+# 20_vae: The trick, as a function
 
 def reparameterize(mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
     """Code z = mu + sigma * eps, distributed as N(mu, diag sigma^2) for standard normal noise ``eps``.
@@ -22,7 +22,8 @@ def reparameterize(mu: Tensor, sigma: Tensor, eps: Tensor) -> Tensor:
 
 # 30_transfer_latent_space: The map G: a modulated reparameterization
 
-def modulate(mu: Tensor, sigma: Tensor, h_other: Tensor, eps: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
+def modulate(mu: Tensor, sigma: Tensor, h_other: Tensor, eps: Tensor,
+             gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
     """Transfer latent code of Eqs. 1-2 for given standard normal noise ``eps``.
 
     All are (batch, latent): ``mu``, ``sigma`` > 0 of the own domain, ``h_other`` in (0, 1) of the other one.

@@ -1,6 +1,7 @@
 """Encoder with its three heads, decoder, discriminator, task classifier.
 
-Generated from book/src/10_domain_shift.md, book/src/20_vae.md, book/src/30_transfer_latent_space.md, book/src/40_cdlm.md by `make sync`: edit there, not here.
+Generated from book/src/10_domain_shift.md, book/src/20_vae.md, book/src/30_transfer_latent_space.md,
+book/src/40_cdlm.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: The network
 
 def norm(channels: int) -> nn.GroupNorm:
     """Normalization over groups of sixteen channels of one image: what it becomes does not depend on its batch."""
@@ -34,7 +35,7 @@ def conv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int
     return nn.Sequential(nn.Conv2d(c_in, c_out, kernel, stride, padding), norm(c_out), nn.LeakyReLU(0.01))
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: The network
 
 class TaskClassifier(nn.Module):
     """Images (B, channels, 28, 28) in [-1, 1] to class logits (B, classes)."""
@@ -50,15 +51,7 @@ class TaskClassifier(nn.Module):
         return self.layers(x)
 
 
-# 20_vae: Networks
-
-def deconv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
-    """Transposed convolution, normalization, LeakyReLU: (N, c_in, H, W) to (N, c_out, H', W').
-
-    H' = (H - 1) * stride - 2 * padding + kernel, and W' likewise.
-    """
-    return nn.Sequential(nn.ConvTranspose2d(c_in, c_out, kernel, stride, padding), norm(c_out), nn.LeakyReLU(0.01))
-
+# 20_vae: The networks
 
 class ConvTrunk(nn.Sequential):
     """Convolutions that turn images (N, channels, 28, 28) in [-1, 1] into features h' (N, ``features``)."""
@@ -72,6 +65,16 @@ class ConvTrunk(nn.Sequential):
             nn.Flatten(),                                                 # (N, 8w)
         )
         self.features = 8 * width
+
+
+# 20_vae: The networks
+
+def deconv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
+    """Transposed convolution, normalization, LeakyReLU: (N, c_in, H, W) to (N, c_out, H', W').
+
+    H' = (H - 1) * stride - 2 * padding + kernel, and W' likewise.
+    """
+    return nn.Sequential(nn.ConvTranspose2d(c_in, c_out, kernel, stride, padding), norm(c_out), nn.LeakyReLU(0.01))
 
 
 class Decoder(nn.Sequential):
@@ -91,25 +94,26 @@ class Decoder(nn.Sequential):
 # 30_transfer_latent_space: The map f: an encoder with three heads
 
 class Encoded(NamedTuple):
-    """What the encoder says of a batch of images: three tensors, each (batch, latent)."""
+    """What the encoder says of a batch of images, each (batch, latent)."""
 
-    mu: Tensor          # mean of the code
-    sigma: Tensor       # its standard deviation, > 0
-    h: Tensor           # deep feature in (0, 1), the signal that modulates the other domain
+    mu: Tensor       # mean of the code
+    sigma: Tensor    # its standard deviation, > 0
+    h: Tensor        # deep feature in (0, 1) that modulates the other domain
 
 
 class Encoder(nn.Module):
-    """The map f of Definition 1: images to the parameters of their code, and a deep feature."""
+    """The map f of Definition 1: images to the parameters of their code and a feature."""
 
     def __init__(self, latent: int = 32, channels: int = 1, width: int = 16) -> None:
         super().__init__()
         self.trunk = ConvTrunk(channels, width)
-        self.mu, self.log_sigma, self.h = (nn.Linear(self.trunk.features, latent) for _ in range(3))
+        size = self.trunk.features
+        self.mu, self.log_sigma, self.h = (nn.Linear(size, latent) for _ in range(3))
         nn.init.zeros_(self.log_sigma.weight)
 
     def forward(self, x: Tensor) -> Encoded:
         """Encode images ``x`` (batch, channels, 28, 28) in [-1, 1]."""
-        features = self.trunk(x)                                        # h', (batch, 8 * width)
+        features = self.trunk(x)                            # h', (batch, 8 * width)
         log_sigma = self.log_sigma(features).clamp(-6, 3)
         return Encoded(self.mu(features), log_sigma.exp(), self.h(features).sigmoid())
 

@@ -65,7 +65,8 @@ def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None, title: str = 
 
 # 95_figures: Curves with their spread
 
-def curves(series: Mapping[str, Tensor | Sequence], x: Sequence, ax: Axes | None = None, colors: Sequence = PALETTE) -> Axes:
+def curves(series: Mapping[str, Tensor | Sequence], x: Sequence, ax: Axes | None = None,
+           colors: Sequence = PALETTE) -> Axes:
     """Draw one line for each entry, the mean over seeds, with a band of one standard deviation.
 
     Each value is (seeds, points) or (points,); ``x`` has the points' positions.

@@ -44,6 +44,7 @@ __all__ = [
     "load_run",
     "load_spec",
     "measure",
+    "metric_values",
     "new_folder",
     "processor",
     "provenance",
@@ -52,14 +53,14 @@ __all__ = [
     "record",
     "revision",
     "run",
-    "values",
     "write_json",
 ]
 
 
 # 90_runs: What defines a run
 
-METHODS: dict[str, tuple[type[nn.Module], type]] = {"cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig)}
+METHODS: dict[str, tuple[type[nn.Module], type]] = {
+    "cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig)}
 
 
 class RunError(RuntimeError):
@@ -243,7 +244,8 @@ def read_json(path: Path) -> dict:
 def load_spec(folder: Path) -> RunSpec:
     """What a stored run was asked."""
     content = read_json(folder / "config.json")
-    kinds = {"method": str, "source": str, "target": str, "seed": int, "steps": int, "batch_size": int, "settings": dict}
+    kinds = {"method": str, "source": str, "target": str, "seed": int, "steps": int, "batch_size": int,
+             "settings": dict}
     if set(content) != set(kinds) or not all(type(content[name]) is kind for name, kind in kinds.items()):
         expected = ", ".join(f"{name}: {kind.__name__}" for name, kind in kinds.items())
         raise RunError(f"{folder / 'config.json'} is not the config of a run; it should hold {expected}")
@@ -263,7 +265,7 @@ def load_run(folder: Path) -> tuple[RunSpec, nn.Module, Domain, Domain]:
     except (SafetensorError, OSError):
         raise RunError(f"{path} is damaged; restore it, or train again") from None
     except RuntimeError:
-        raise RunError(f"{path} does not fit the networks of config.json beside it; was one of them replaced?") from None
+        raise RunError(f"{path} does not fit the networks of config.json beside it; was one replaced?") from None
     return spec, method.eval(), source, target
 
 
@@ -299,6 +301,6 @@ def read_record(name: str, results: Path = Path("results")) -> dict:
     return read_json(results / f"{name}.json")
 
 
-def values(record: dict, metric: str = "target_accuracy") -> torch.Tensor:
+def metric_values(record: dict, metric: str = "target_accuracy") -> torch.Tensor:
     """One metric of all runs of a record, (runs,)."""
     return torch.tensor([run[metric] for run in record["runs"]], dtype=torch.float64)

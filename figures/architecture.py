@@ -53,7 +53,8 @@ def draw() -> plt.Figure:
     arrow(ax, (4.35, 1.95), (5.52, 1.7), TARGET)
     box(ax, 7.45, 2.4, "decoder\n" r"$D_\theta$", width=1.0, height=1.9)
 
-    images = ((4.2, r"$\hat x_{st}$", MIXED), (3.1, r"$\tilde x_s$", SOURCE), (1.7, r"$\tilde x_t$", TARGET), (0.6, r"$\hat x_{ts}$", MIXED))
+    images = ((4.2, r"$\hat x_{st}$", MIXED), (3.1, r"$\tilde x_s$", SOURCE),
+              (1.7, r"$\tilde x_t$", TARGET), (0.6, r"$\hat x_{ts}$", MIXED))
     for y, text, color in images:
         arrow(ax, (7.95, 2.4 + (y - 2.4) * 0.42), (8.62, y), color)
         box(ax, 9.0, y, text, color, width=0.75, height=0.56)

@@ -69,11 +69,12 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """An empty house: the tools work on it in this process and as commands."""
-    import chapters
     import check
     import execute
     import export
     import sync
+
+    import chapters
 
     new = House(tmp_path / "a house")
     (new.book / "src").mkdir(parents=True)
@@ -102,3 +103,11 @@ def copy_of_repository(target: Path) -> Path:
 @pytest.fixture(scope="session")
 def chapter_texts() -> list[Path]:
     return sorted((ROOT / "book/src").glob("*.md"))
+
+
+@pytest.fixture(scope="session")
+def pair():
+    """MNIST's sample and the optical digits."""
+    from cdlm.data.domains import load_domain
+
+    return load_domain("mnist"), load_domain("optdigits")

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import chapters
 import check
 import execute
 import export
@@ -19,6 +18,8 @@ import sync
 from conftest import ROOT, House, code
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
+
+import chapters
 
 
 def read(house: House, chapter: str = "10_a") -> NotebookNode:

@@ -8,10 +8,11 @@ import sys
 import tomllib
 from pathlib import Path
 
-import chapters
 import export
 import pytest
 from conftest import ROOT, House, code
+
+import chapters
 
 LAYERS = list(tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))["modules"])
 

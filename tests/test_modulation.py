@@ -61,7 +61,8 @@ def test_agrees_with_eq_1_written_in_sympy():
     mu, sigma, h, eps, gamma1, gamma2 = names
     eq_1 = sp.lambdify(names, mu + sigma * (gamma1 * h + gamma2 * eps), "numpy")
     values = terms(0)
-    torch.testing.assert_close(modulate(*values, 0.7, 0.3), torch.from_numpy(eq_1(*(v.numpy() for v in values), 0.7, 0.3)))
+    expected = torch.from_numpy(eq_1(*(value.numpy() for value in values), 0.7, 0.3))
+    torch.testing.assert_close(modulate(*values, 0.7, 0.3), expected)
 
 
 def test_jacobians_against_the_formula():

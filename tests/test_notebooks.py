@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import chapters
 import check
 import nbformat
 import pytest
@@ -18,6 +17,8 @@ import yaml
 from conftest import ROOT
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import chapters
 
 BOOK = ROOT / "book"
 TEXTS = sorted((BOOK / "src").glob("*.md"))

@@ -21,7 +21,7 @@ from cdlm.runs import (
     new_folder,
     record,
     run,
-    values,
+    metric_values,
 )
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=3, batch_size=8)
@@ -167,7 +167,7 @@ def test_a_record_joins_seeds_and_nothing_else(copy: Path, stored: Path) -> None
     (copy / "config.json").write_text(json.dumps(spec | {"seed": 1}))
     joined = record([copy, stored])
     assert [r["seed"] for r in joined["runs"]] == [0, 1] and "seed" not in joined["spec"]
-    assert values(joined).dtype == torch.float64 and len(values(joined)) == 2
+    assert metric_values(joined).dtype == torch.float64 and len(metric_values(joined)) == 2
     (copy / "config.json").write_text(json.dumps(spec | {"seed": 1, "steps": 4}))
     with pytest.raises(RunError, match="differ in their seed only"):
         record([copy, stored])

@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import chapters
 import check
 import export
 import nbformat
@@ -20,6 +19,8 @@ import sync
 from conftest import HEADER, ROOT, House, code
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
+
+import chapters
 
 TEXTS = sorted((ROOT / "book/src").glob("*.md"))
 CELLS = ("Some prose.", code("x = 1"), "More prose.", code("print(x)", "nbval-check-output"), code("y = 2"))

@@ -23,7 +23,7 @@ class ModulesDirective(Directive):
             path = ROOT.joinpath("cdlm", *name.split(".")).with_suffix(".py")
             if path.exists():
                 title = f"cdlm.{name}"
-                lines += [title, "-" * len(title), "", sentence, "", f".. automodule:: cdlm.{name}", "   :no-index-entry:", ""]
+                lines += [title, "-" * len(title), "", sentence, "", f".. automodule:: cdlm.{name}", ""]
         self.state_machine.insert_input(StringList(lines, source="cdlm-modules"), "cdlm-modules")
         return []
 

@@ -52,10 +52,22 @@ def machine_path(cell: NotebookNode) -> str | None:
     return next((path for path in MACHINE_PATHS for text in texts if path in text), None)
 
 
+def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with consecutive pieces of one stream joined: how a slow cell's lines were cut depends on the clock."""
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
+            merged[-1].text += output.text
+        else:
+            merged.append(output)
+    return merged
+
+
 def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     """A copy with fresh outputs. Raises ChapterError where a cell fails."""
     fresh = nbformat.from_dict(notebook)
-    os.environ |= {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
+    # One thread: sums are then taken in one order, whatever number of cores a machine has.
+    os.environ |= {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     client = NotebookClient(
         fresh,
         timeout=CELL_TIMEOUT_S,
@@ -69,6 +81,8 @@ def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
         raise ChapterError(re.sub(r"\x1b\[[\d;]*m", "", str(error)).rstrip()) from None  # without colors
     for cell in fresh.cells:
         cell.metadata.pop("execution", None)
+        if "outputs" in cell:
+            cell.outputs = merge_streams(cell.outputs)
         if path := machine_path(cell):
             raise ChapterError(f"an output holds a path of this machine, {path}: {cell.source.splitlines()[0]!r}")
     fresh.metadata["language_info"] = {"name": "python"}

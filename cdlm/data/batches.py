@@ -15,7 +15,7 @@ from cdlm.data.domains import Split
 __all__ = ["DomainBatch", "draw", "draw_pair", "normalize"]
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: Batches
 
 def normalize(images: Tensor) -> Tensor:
     """Bytes 0..255 as floats in [-1, 1]. Raises TypeError for what is not bytes: it may be normalized already."""
@@ -30,7 +30,7 @@ def draw(split: Split, batch_size: int, generator: torch.Generator) -> tuple[Ten
     return normalize(split.images[chosen]), split.labels[chosen]
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: Batches
 
 @dataclass(frozen=True)
 class DomainBatch:
@@ -42,9 +42,9 @@ class DomainBatch:
 
 
 def draw_pair(source: Split, target: Split, batch_size: int, generator: torch.Generator) -> DomainBatch:
-    """Independent random batches of both domains. Raises ValueError if one is gray and the other in color."""
-    if source.images.shape[1] != target.images.shape[1]:
-        raise ValueError(f"source images have {source.images.shape[1]} channels, target images "
-                         f"{target.images.shape[1]}; load both domains with channels=3")
+    """Independent random batches of both domains. Raises ValueError if they differ in their channels."""
+    channels = source.images.shape[1], target.images.shape[1]
+    if channels[0] != channels[1]:
+        raise ValueError(f"source images have {channels[0]} channels, target images {channels[1]}: load both with 3")
     (x_s, y_s), (x_t, _) = draw(source, batch_size, generator), draw(target, batch_size, generator)
     return DomainBatch(x_s, y_s, x_t)

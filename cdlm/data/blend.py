@@ -13,10 +13,10 @@ from torch import Tensor
 __all__ = ["blend", "cut_patches"]
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: MNIST-M: a photograph minus a digit
 
 def cut_patches(photos: Sequence[Tensor], count: int, generator: torch.Generator, size: int = 28) -> Tensor:
-    """``count`` random square patches (count, C, size, size) of ``photos``, (C, H, W) each with one C, as bytes.
+    """``count`` random square patches (count, C, size, size) of ``photos``, bytes (C, H, W) each with one C.
 
     Each patch comes from a random photograph and a random place in it. Raises ValueError for a photo below ``size``.
     """
@@ -34,8 +34,6 @@ def cut_patches(photos: Sequence[Tensor], count: int, generator: torch.Generator
     return patches
 
 
-# 10_domain_shift: Domain shift
-
 def blend(digits: Tensor, patches: Tensor) -> Tensor:
-    """Bytes |patch - digit|, channel by channel: (N, 1, H, W) and (N, 3, H, W) give (N, 3, H, W)."""
+    """|patch - digit| as bytes, channel by channel: (N, 1, H, W) and (N, C, H, W) give (N, C, H, W)."""
     return (patches.short() - digits.short()).abs().to(torch.uint8)

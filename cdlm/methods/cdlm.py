@@ -43,8 +43,9 @@ class Codes(NamedTuple):
     u_t: Tensor
 
 
-def cross_codes(s: Encoded, t: Encoded, generator: torch.Generator, gamma1: float = 1.0, gamma2: float = 0.1) -> Codes:
-    """Lines 4-5 of Algorithm 1: modulate each domain's code by the other's features, with a fresh noise for each code."""
+def cross_codes(s: Encoded, t: Encoded, generator: torch.Generator,
+                gamma1: float = 1.0, gamma2: float = 0.1) -> Codes:
+    """Lines 4-5 of Algorithm 1: modulate each domain's code by the other's features; each code has its own noise."""
     return Codes(
         z_st=modulate(s.mu, s.sigma, t.h, noise_like(s.mu, generator), gamma1, gamma2),       # Eq. 1
         z_ts=modulate(t.mu, t.sigma, s.h, noise_like(t.mu, generator), gamma1, gamma2),       # Eq. 2
@@ -100,7 +101,8 @@ class CDLMConfig:
 
 # 40_cdlm: The model
 
-def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images: Generated, strength: float) -> dict[str, Tensor]:
+def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images: Generated,
+                strength: float) -> dict[str, Tensor]:
     """Line 7 of Algorithm 1: each loss as a scalar, before the weights lambda (those of Eq. 20 are part of L_c)."""
     c, reads = model.config, (batch.x_s, images.x_hat_st, images.x_tilde_s)
     guess_s, guess_t = (model.discriminator(reverse_gradient(h, strength)) for h in (s.h, t.h))

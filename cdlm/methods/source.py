@@ -17,7 +17,7 @@ from cdlm.nets import TaskClassifier
 __all__ = ["SourceConfig", "SourceOnly"]
 
 
-# 10_domain_shift: Domain shift
+# 10_domain_shift: The method
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -29,7 +29,7 @@ class SourceConfig:
 
 
 class SourceOnly(nn.Module):
-    """A classifier trained on labeled source images; target images are passed to it and never used."""
+    """A classifier trained on labeled source images; target images are handed to it and never used."""
 
     def __init__(self, config: SourceConfig | None = None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class SourceOnly(nn.Module):
         self.optimizer = torch.optim.Adam(self.parameters(), self.config.lr)
 
     def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One update on the source half of the batch; its loss by name, detached."""
+        """One update on the source half of the batch; returns its loss by name, detached."""
         loss = F.cross_entropy(self.classifier(batch.x_s), batch.y_s)
         self.optimizer.zero_grad()
         loss.backward()

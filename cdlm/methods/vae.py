@@ -15,7 +15,7 @@ from cdlm.nets import ConvTrunk, Decoder
 __all__ = ["VAE"]
 
 
-# 20_vae: VAE
+# 20_vae: The model
 
 class VAE(nn.Module):
     """Variational autoencoder for images (batch, channels, 28, 28) in [-1, 1]."""
@@ -25,12 +25,16 @@ class VAE(nn.Module):
         self.trunk = ConvTrunk(channels, width)
         self.mu, self.log_sigma = (nn.Linear(self.trunk.features, latent) for _ in range(2))
         nn.init.zeros_(self.log_sigma.weight)
-        self.decode = Decoder(latent, channels, width)
+        self.decoder = Decoder(latent, channels, width)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x), (batch, latent) each."""
         features = self.trunk(x)                                        # h', (batch, 8 * width)
         return self.mu(features), self.log_sigma(features).clamp(-6, 3).exp()
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Mean of p(x|z): codes (batch, latent) to images (batch, channels, 28, 28) in [-1, 1]."""
+        return self.decoder(z)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Reconstruction of ``x`` from one sample of its code, with ``mu`` and ``sigma`` of that code."""

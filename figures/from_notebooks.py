@@ -1,0 +1,42 @@
+"""Copies figures that the README and the preface show out of the executed chapters that drew them.
+
+    python figures/from_notebooks.py            write them
+    python figures/from_notebooks.py --check    fail if one differs from its chapter's
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+FIGURES = Path(__file__).resolve().parent
+WANTED = {"four_generations.svg": ("40_cdlm", "fig-four-generations")}
+
+
+def figure(chapter: str, name: str) -> str:
+    """The SVG of the cell whose figure is called ``name``."""
+    notebook = json.loads((FIGURES.parent / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
+            for output in cell["outputs"]:
+                if "image/svg+xml" in output.get("data", {}):
+                    return "".join(output["data"]["image/svg+xml"])
+    raise SystemExit(f"error: {chapter} has drawn no figure {name}; `make execute CHAPTER={chapter}`")
+
+
+def main() -> int:
+    stale = False
+    for file, origin in WANTED.items():
+        path, content = FIGURES / file, figure(*origin)
+        if not path.exists() or path.read_text(encoding="utf-8") != content:
+            if "--check" in sys.argv:
+                print(f"error: figures/{file} is not what {origin[0]} draws; `make execute`", file=sys.stderr)
+                stale = True
+            else:
+                path.write_text(content, encoding="utf-8")
+    return int(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
