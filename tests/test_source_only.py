@@ -78,6 +78,16 @@ def test_classifier_shapes_and_size(channels: int, width: int, classes: int) -> 
     assert sum(p.numel() for p in net.parameters()) == first + second + 98 * width * 128 + 128 + 129 * classes
 
 
+def test_classifier_is_two_blocks_and_two_linear_layers() -> None:
+    torch.manual_seed(0)
+    net, x = TaskClassifier(width=16), images(4)
+    first, second, _, hidden, _, last = net.layers
+    features = second(first(x))
+    assert first(x).shape == (4, 16, 14, 14) and features.shape == (4, 32, 7, 7)
+    by_hand = last(hidden(features.view(4, 1568)).clamp(min=0))
+    assert torch.allclose(net(x), by_hand, atol=1e-6)
+
+
 def test_an_image_is_read_the_same_alone_and_in_company() -> None:
     torch.manual_seed(0)
     net, x = TaskClassifier().double(), images(6).double()
@@ -198,6 +208,6 @@ def test_accuracy_is_the_mixture_of_the_classes(pairs: list[tuple[int, int]]) ->
 
 
 def test_accuracy_refuses_what_cannot_be_compared() -> None:
-    for predicted, labels in ((torch.zeros(3), torch.zeros(4)), (torch.zeros(0), torch.zeros(0)), (torch.zeros(3, 1), torch.zeros(3))):
+    for predicted, labels in ((3, 4), (0, 0), ((3, 1), 3)):
         with pytest.raises(ValueError, match="predictions for"):
-            accuracy(predicted, labels)
+            accuracy(torch.zeros(predicted), torch.zeros(labels))

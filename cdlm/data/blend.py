@@ -35,5 +35,5 @@ def cut_patches(photos: Sequence[Tensor], count: int, generator: torch.Generator
 
 
 def blend(digits: Tensor, patches: Tensor) -> Tensor:
-    """|patch - digit| as bytes, channel by channel: (N, 1, H, W) and (N, C, H, W) give (N, C, H, W)."""
+    """Absolute difference of patch and digit as bytes, channel by channel: (N, 1, H, W) and (N, C, H, W) give (N, C, H, W)."""
     return (patches.short() - digits.short()).abs().to(torch.uint8)
