@@ -13,6 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# One thread, here and in what the tests start: results do not depend on the number of cores, and on a machine with other
+# work to do two threads spend most of their time waiting for each other. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 HEADER = """\
 ---
 jupytext:
