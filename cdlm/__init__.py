@@ -7,6 +7,8 @@
 - ``cdlm.modulation``: Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 - ``cdlm.losses``: Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
+- ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
+- ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
 - ``cdlm.data.domains``: What the domains are, where their images come from, and how they are split.
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.
@@ -15,6 +17,7 @@
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
 - ``cdlm.training``: The loop: device, steps, log, and what stops it.
 - ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.
+- ``cdlm.theory.ledger``: The equation ledger: what was checked, how, and whether that is still so.
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.
 - ``cdlm.cli``: The command line; it calls what the chapters define.
 

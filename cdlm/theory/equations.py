@@ -1,0 +1,57 @@
+"""What a derivation says of itself: number, kind, verdict, and the functions that compute it.
+
+Generated from book/src/92_ledger.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sympy as sp
+
+__all__ = ["Equation", "KINDS", "VERDICTS", "equation"]
+
+
+# 92_ledger: A derivation is a function
+
+KINDS = ("definition", "identity", "approximation", "inequality", "algorithm", "cited theorem")
+VERDICTS = ("exact", "exact under stated assumptions", "approximation with error", "misprint, corrected")
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One numbered equation of the paper, as a derivation states it."""
+
+    number: int
+    title: str                              # first sentence of the derivation's docstring
+    kind: str                               # one of KINDS
+    verdict: str                            # one of VERDICTS
+    api: tuple[str, ...]                    # dotted names of the functions that compute it
+    note: str                               # the assumption, the error, or the correction; "" where there is none
+    derivation: str                         # dotted name of the derivation itself
+    derive: Callable[[], sp.Basic]          # gives the checked symbolic form
+
+
+# 92_ledger: A derivation is a function
+
+def equation(number: int, kind: str, verdict: str, api: str | tuple[str, ...], note: str = "") -> Callable:
+    """Mark a function without arguments as the derivation of the paper's equation ``number``.
+
+    It returns a SymPy object, is run once and remembered. Raises ValueError for an unknown kind or verdict, and for a
+    verdict other than "exact" without a note.
+    """
+    if kind not in KINDS or verdict not in VERDICTS:
+        raise ValueError(f"equation {number}: kind must be one of {KINDS}, verdict one of {VERDICTS}")
+    if (verdict == "exact") == bool(note):
+        raise ValueError(f"equation {number}: a note goes with every verdict but 'exact'")
+
+    def mark(derive: Callable[[], sp.Basic]) -> Callable[[], sp.Basic]:
+        title = derive.__doc__.split(".")[0].strip()
+        names = (api,) if isinstance(api, str) else tuple(api)
+        remembered = functools.cache(derive)
+        remembered.equation = Equation(number, title, kind, verdict, names, note,
+                                       f"{derive.__module__}.{derive.__name__}", remembered)
+        return remembered
+    return mark
