@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
 from cdlm.runs import METHODS, RunError, RunSpec, evaluate, processor, provenance, record, run, write_json
+from cdlm.theory.ledger import LedgerError
 from cdlm.training import TrainingError
 
 __all__ = [
@@ -43,7 +44,7 @@ def clear_errors() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except (RunError, TrainingError, UnknownDomainError, MissingDataError, OSError) as error:
+    except (RunError, TrainingError, UnknownDomainError, MissingDataError, LedgerError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
