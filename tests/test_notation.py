@@ -237,7 +237,7 @@ def test_every_tensor_that_a_chapter_names_is_checked() -> None:
 
 # The test of the test
 
-GOOD = (r"| $h_s$, $h_t$ | Features. | (batch, latent) | $(0, 1)$ | `h`, `h` of {py:obj}`~cdlm.nets.Encoded` "
+GOOD = (r"| $h_s$, $h_t$ | Features. | (batch, latent) | $(0, 1)$ | `h` of {py:obj}`~cdlm.nets.Encoded` "
         r"| [t](30_transfer_latent_space.ipynb) |")
 GAMMA = (r"| $\gamma_1$ | Weight. Paper and default: 1.0. | scalar | $\ge 0$ "
          r"| `gamma1` of {py:obj}`~cdlm.methods.cdlm.CDLMConfig` | – |")
@@ -250,7 +250,7 @@ def test_a_right_row_passes(good: str) -> None:
 
 
 @pytest.mark.parametrize("good, right, wrong, said", [
-    (GOOD, "`h`, `h` of", "`k`, `k` of", "has no k"),
+    (GOOD, "`h` of", "`k` of", "has no k"),
     (GOOD, "nets.Encoded", "nets.Decoded", "does not exist"),
     (GOOD, "(batch, latent)", "(batch, classes)", "not (batch, classes)"),
     (GOOD, "(batch, latent)", "(latent,)", "not (latent,)"),
