@@ -176,9 +176,9 @@ def test_no_reader_of_the_features_beats_the_lower_bounds(seed):
     tv, js = (joint_error_lower_bound(y_s, y_t, z_s, z_t, distance) for distance in ("tv", "js"))
     assert least >= tv - 1e-12 and least >= js - 1e-12
     assert tv == joint_error_lower_bound(y_s, y_t, z_s, z_t)
-    expected = max(float(total_variation(y_s, y_t) - total_variation(z_s, z_t)), 0)
+    expected = max(float(total_variation(y_s, y_t) - total_variation(z_s, z_t)), 0.0)
     torch.testing.assert_close(tv.item(), expected)
-    expected = max(float(js_distance(y_s, y_t) - js_distance(z_s, z_t)), 0) ** 2 / 2
+    expected = max(float(js_distance(y_s, y_t) - js_distance(z_s, z_t)), 0.0) ** 2 / 2
     torch.testing.assert_close(js.item(), expected)
 
 
