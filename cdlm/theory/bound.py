@@ -122,9 +122,13 @@ def triangle_slack(one: int, other: int, over: int, mass: dict[tuple[int, ...], 
 
 # 55_bound: Equation 23: the bound on the target error
 
-error_s, error_t, error_s_ideal, error_t_ideal, apart_s, apart_t, d_H, d_HDH = sp.symbols(
-    r"\epsilon_{s}(f) \epsilon_{t}(f) \epsilon_{s}(f^{*}) \epsilon_{t}(f^{*}) \epsilon_{s}(f\,f^{*}) "
-    r"\epsilon_{t}(f\,f^{*}) d_{\mathcal{H}} d_{\mathcal{H}\Delta\mathcal{H}}", nonnegative=True)
+error_s, error_t = sp.Symbol(r"\epsilon_{s}(f)", nonnegative=True), sp.Symbol(r"\epsilon_{t}(f)", nonnegative=True)
+error_s_ideal = sp.Symbol(r"\epsilon_{s}(f^{*})", nonnegative=True)
+error_t_ideal = sp.Symbol(r"\epsilon_{t}(f^{*})", nonnegative=True)
+apart_s = sp.Symbol(r"\epsilon_{s}(f\,f^{*})", nonnegative=True)
+apart_t = sp.Symbol(r"\epsilon_{t}(f\,f^{*})", nonnegative=True)
+d_H = sp.Symbol(r"d_{\mathcal{H}}", nonnegative=True)
+d_HDH = sp.Symbol(r"d_{\mathcal{H}\Delta\mathcal{H}}", nonnegative=True)
 
 
 def bound_steps() -> tuple[sp.Le, ...]:
