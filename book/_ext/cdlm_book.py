@@ -62,8 +62,8 @@ class LedgerDirective(Directive):
         files = sorted({test.partition("::")[0] for test in equation["tests"]})
         lines = [f".. rubric:: Equation {number}: {equation['title']}", "", ".. math::", "", f"   {equation['statement']}", ""]
         lines += [f":Verdict: {equation['kind']}, {equation['verdict']}."]
-        lines += [f":Note: {equation['note']}"] if equation["note"] else []
-        lines += [f":Derived in: :doc:`{chapter}`, :ref:`here <eq-{number}>`"]
+        lines += [":Note: " + re.sub(r"\$(.+?)\$", r":math:`\1`", equation["note"])] if equation["note"] else []
+        lines += [f":Derived in: :doc:`{chapter}`, :ref:`in this section <eq-{number}>`"]
         lines += [":Computed by: " + ", ".join(f":py:obj:`{name}`" for name in equation["api"])]
         shown = ", ".join(f"{check} ({count})" for check, count in sorted(checks.items()))
         lines += [f":Tests: {'passed' if passed else 'FAILED'}: {shown}; in " + ", ".join(f"``{file}``" for file in files)]
