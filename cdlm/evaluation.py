@@ -152,14 +152,18 @@ def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, dra
 # 50_moments: On a trained model
 
 def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator, pairs: int = 10_000) -> dict[str, Tensor]:
-    """Distances between two means, before and after modulation: of the two domains, and root mean square of random pairs."""
+    """Distances between two means, before and after modulation: of the two domains, and root mean square of random pairs.
+
+    ``features`` is the distance between the mean features of the two domains.
+    """
     i, j = (torch.randint(len(side.mu), (pairs,), generator=generator) for side in (s, t))
     before = s.mu[i] - t.mu[j]                                          # (pairs, latent)
     after = before + gamma1 * (s.sigma[i] * t.h[j] - t.sigma[j] * s.h[i])
     domains = s.mu.mean(0) - t.mu.mean(0)
     moved = gamma1 * (s.sigma.mean(0) * t.h.mean(0) - t.sigma.mean(0) * s.h.mean(0))
     return {"domains_before": domains.norm(), "domains_after": (domains + moved).norm(),
-            "pairs_before": before.square().sum(1).mean().sqrt(), "pairs_after": after.square().sum(1).mean().sqrt()}
+            "pairs_before": before.square().sum(1).mean().sqrt(), "pairs_after": after.square().sum(1).mean().sqrt(),
+            "features": (s.h.mean(0) - t.h.mean(0)).norm()}
 
 
 def rounded(value: Tensor | dict, digits: int = 6) -> float | list | dict:

@@ -208,7 +208,7 @@ def test_a_second_run_changes_no_byte(house: House, monkeypatch: pytest.MonkeyPa
 
 def test_sliders_leave_nothing_behind(house: House) -> None:
     """The ids of widgets are random: neither the view of one nor its state is kept; what else a cell says is."""
-    slider = "from ipywidgets import IntSlider, interactive\nprint('kept')\ninteractive(lambda x: print('drawn', x), x=IntSlider(7))"
+    slider = "from ipywidgets import IntSlider, interactive\nprint('kept')\ninteractive(lambda x: print(x), x=IntSlider(7))"
     house.write("10_a", code(slider), code("print('after')"))
     assert sync.main([]) == 0
     seen = []
