@@ -66,8 +66,8 @@ def encode_images(encoder: Callable[[Tensor], Encoded], images: Tensor, batch_si
 def jarque_bera(x: Tensor) -> Tensor:
     """Jarque-Bera statistic of normality for each column of ``x`` (N, columns), (columns,).
 
-    It is 0 for skewness 0 and kurtosis 3. For normal columns it is nearly chi-squared with two degrees of freedom, so
-    that it exceeds a value v with probability exp(-v / 2). Not a number for a constant column.
+    It is 0 for skewness 0 and kurtosis 3. For normal columns it is nearly chi-squared with two degrees of
+    freedom, so that it exceeds a value v with probability exp(-v / 2). Not a number for a constant column.
     """
     standard = (x - x.mean(0)) / x.std(0, correction=0)
     return len(x) / 6 * ((standard**3).mean(0) ** 2 + ((standard**4).mean(0) - 3) ** 2 / 4)
@@ -89,8 +89,8 @@ def sampled_moments(own: Encoded, h_other: Tensor, gamma1: float, gamma2: float,
                     generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean and deviation of codes drawn by ``modulate`` for each own image, (N, latent) each.
 
-    Every one of the ``draws`` takes the feature of a random image of the other domain, ``h_other`` (M, latent), and a
-    fresh noise.
+    Every one of the ``draws`` takes the feature of a random image of the other domain, ``h_other`` (M, latent),
+    and a fresh noise.
     """
     total, squares = torch.zeros_like(own.mu), torch.zeros_like(own.mu)
     for _ in range(draws):
@@ -103,7 +103,7 @@ def sampled_moments(own: Encoded, h_other: Tensor, gamma1: float, gamma2: float,
 
 
 class VarianceParts(NamedTuple):
-    """Variance of a code over pairs of images, by its cause, (latent,) each. They add up to the whole variance."""
+    """Variance of a code over pairs of images, by its cause, (latent,) each; the three add up to the whole."""
 
     own: Tensor      # the own image's mean and deviation
     other: Tensor    # the other image's feature
@@ -111,10 +111,11 @@ class VarianceParts(NamedTuple):
 
 
 def variance_parts(own: Encoded, h_other: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> VarianceParts:
-    """Variance of the modulated code of random pairs: own images (N, latent), features of other images (M, latent)."""
+    """Variance of the modulated code of random pairs: own images (N, latent), other features (M, latent)."""
     centers = own.mu + gamma1 * own.sigma * h_other.mean(0)             # Eq. 3 for each own image
     scale = own.sigma.square().mean(0)
-    return VarianceParts(centers.var(0, correction=0), scale * gamma1**2 * h_other.var(0, correction=0), scale * gamma2**2)
+    spread = h_other.var(0, correction=0)
+    return VarianceParts(centers.var(0, correction=0), scale * gamma1**2 * spread, scale * gamma2**2)
 
 
 # 50_moments: On a trained model

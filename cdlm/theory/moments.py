@@ -53,7 +53,7 @@ __all__ = [
 
 @equation(1, kind="definition", verdict="exact", api="cdlm.modulation.modulate")
 def eq_1() -> sp.Eq:
-    """The modulated code of the source. The noise of a VAE's code gives way to a sum of the target's feature and noise."""
+    """The modulated code of the source. A VAE's code whose noise gives way to a sum of feature and noise."""
     noise = sp.Symbol("noise", real=True)
     code = reparameterize(mu_s, sigma_s, noise)
     return sp.Eq(z_st, code.subs(noise, gamma1 * h_t + gamma2 * epsilon))
@@ -61,7 +61,8 @@ def eq_1() -> sp.Eq:
 
 # 50_moments: Equation 2: the code of the target
 
-@equation(2, kind="definition", verdict="exact", api=("cdlm.modulation.modulate", "cdlm.methods.cdlm.cross_codes"))
+@equation(2, kind="definition", verdict="exact",
+          api=("cdlm.modulation.modulate", "cdlm.methods.cdlm.cross_codes"))
 def eq_2() -> sp.Eq:
     """The modulated code of the target. Equation 1 with source and target exchanged."""
     exchanged = {z_st: z_ts, mu_s: mu_t, sigma_s: sigma_t, h_t: h_s}
@@ -82,14 +83,16 @@ def expect_two_moments(value: sp.Expr, x: sp.Symbol, mean: sp.Expr, deviation: s
 
 
 def expect_code(value: sp.Expr) -> sp.Expr:
-    """Expectation over a standard normal noise and over any feature h_t with two moments, independent of it."""
+    """Expectation over standard normal noise and over any feature h_t with two moments, independent of it."""
     return expect_two_moments(expect(value, epsilon, 0, 1), h_t, mu_ht, sigma_ht)
 
 
 # 50_moments: Equation 3: the mean
 
-@equation(3, kind="identity", verdict="exact under stated assumptions", api="cdlm.theory.moments.modulated_mean",
-          note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper assumes, is not needed.")
+@equation(3, kind="identity", verdict="exact under stated assumptions",
+          api="cdlm.theory.moments.modulated_mean",
+          note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper "
+               "assumes, is not needed.")
 def eq_3() -> sp.Eq:
     """The mean of a modulated code. By linearity of the expectation, for a feature of any distribution."""
     return sp.Eq(mu_st, expect_code(eq_1().rhs))
@@ -99,7 +102,8 @@ def eq_3() -> sp.Eq:
 
 @equation(4, kind="identity", verdict="exact under stated assumptions",
           api=("cdlm.theory.moments.modulated_variance", "cdlm.theory.moments.modulated_sigma"),
-          note="The feature h_t has two moments and is independent of the noise. That h_t be normal is not needed.")
+          note="The feature h_t has two moments and is independent of the noise. That h_t be normal, as the paper "
+               "assumes, is not needed.")
 def eq_4() -> sp.Eq:
     """The variance of a modulated code. The expected squared distance from the mean of Eq. 3."""
     distance = eq_1().rhs - eq_3().rhs
@@ -111,8 +115,8 @@ def eq_4() -> sp.Eq:
 def modulated_mean(mu: Tensor, sigma: Tensor, mu_h: Tensor, gamma1: float = 1.0) -> Tensor:
     """Mean of a modulated code given its own image, Eq. 3.
 
-    ``mu`` and ``sigma`` > 0 of the own image are (batch, latent); ``mu_h``, the mean feature of the other domain, is
-    (latent,), or (batch, latent).
+    ``mu`` and ``sigma`` > 0 of the own image are (batch, latent); ``mu_h``, the mean feature of the other
+    domain, is (latent,), or (batch, latent).
     """
     return mu + gamma1 * sigma * mu_h
 
@@ -120,8 +124,8 @@ def modulated_mean(mu: Tensor, sigma: Tensor, mu_h: Tensor, gamma1: float = 1.0)
 def modulated_variance(sigma: Tensor, sigma_h: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
     """Variance of a modulated code given its own image, Eq. 4, for any feature independent of the noise.
 
-    ``sigma`` > 0 of the own image is (batch, latent); ``sigma_h`` >= 0, the deviation of the other domain's feature,
-    is (latent,), or (batch, latent).
+    ``sigma`` > 0 of the own image is (batch, latent); ``sigma_h`` >= 0, the deviation of the other domain's
+    feature, is (latent,), or (batch, latent).
     """
     return sigma**2 * (gamma1**2 * sigma_h**2 + gamma2**2)
 
@@ -138,8 +142,8 @@ def modulated_sigma(sigma: Tensor, sigma_h: Tensor, gamma1: float = 1.0, gamma2:
 
 @equation(5, kind="approximation", verdict="approximation with error",
           api=("cdlm.theory.moments.simplified_mean", "cdlm.theory.moments.simplified_mean_error"),
-          note="Puts the own mean of one target image for the mean feature of all, and drops the factor sigma_s, which Eq. 6 "
-               "keeps. The exact mean is larger by gamma_1 (sigma_s mu_ht - mu_t).")
+          note="Puts the mean mu_t of one target image for the mean feature of all, and drops the factor "
+               "sigma_s, which Eq. 6 keeps. The exact mean is larger by gamma_1 (sigma_s mu_ht - mu_t).")
 def eq_5() -> sp.Eq:
     """The short mean of a modulated code. Equation 3 with mu_ht = mu_t and sigma_s = 1."""
     return sp.Eq(mu_st, eq_3().rhs.subs({mu_ht: mu_t, sigma_s: 1}))
@@ -149,10 +153,11 @@ def eq_5() -> sp.Eq:
 
 @equation(6, kind="approximation", verdict="approximation with error",
           api=("cdlm.theory.moments.simplified_sigma", "cdlm.theory.moments.simplified_sigma_error"),
-          note="The root of Eq. 4 with sigma_ht = sigma_t and gamma_2 = 0. With gamma_2 kept the exact deviation is larger, by "
-               "at most gamma_2 sigma_s; gamma_1 sigma_t, not gamma_1 alone, has to be large against gamma_2.")
+          note="The root of Eq. 4 with sigma_ht = sigma_t and gamma_2 = 0. With gamma_2 kept the exact deviation "
+               "is larger, by at most gamma_2 sigma_s; not gamma_1 alone but gamma_1 sigma_t has to be large "
+               "against gamma_2.")
 def eq_6() -> sp.Eq:
-    """The short deviation of a modulated code. The root of Equation 4 with sigma_ht = sigma_t and no noise."""
+    """The short deviation of a modulated code. The root of Equation 4, sigma_ht = sigma_t and no noise."""
     variance = eq_4().rhs.subs({sigma_ht: sigma_t, gamma2: 0})
     return sp.Eq(sigma_st, sp.sqrt(variance))
 
@@ -160,7 +165,7 @@ def eq_6() -> sp.Eq:
 # 50_moments: Equation 6: the short deviation
 
 def simplified_mean(mu_s: Tensor, mu_t: Tensor, gamma1: float = 1.0, sigma_s: Tensor | float = 1.0) -> Tensor:
-    """Short mean of a modulated code, Eq. 5: ``mu_s`` of the own image and ``mu_t`` of the other, (batch, latent) each.
+    """Short mean of a modulated code, Eq. 5: ``mu_s`` of the own image, ``mu_t`` of the other, (batch, latent).
 
     Eq. 5 drops the factor ``sigma_s`` > 0; pass it to keep it, as Eq. 6 does.
     """
@@ -180,18 +185,19 @@ def simplified_sigma(sigma_s: Tensor | float, sigma_t: Tensor, gamma1: float = 1
 def simplified_mean_error(mu_t: Tensor, sigma_s: Tensor, mu_h: Tensor, gamma1: float = 1.0) -> Tensor:
     """Exact mean of Eq. 3 less the short one of Eq. 5.
 
-    ``mu_t`` and ``sigma_s`` > 0 are (batch, latent); ``mu_h``, the mean feature of the target domain, is (latent,), or
-    (batch, latent).
+    ``mu_t`` and ``sigma_s`` > 0 are (batch, latent); ``mu_h``, the mean feature of the target domain, is
+    (latent,), or (batch, latent).
     """
     return gamma1 * (sigma_s * mu_h - mu_t)
 
 
 def simplified_sigma_error(sigma_s: Tensor, sigma_t: Tensor, sigma_h: Tensor, gamma1: float = 1.0,
                            gamma2: float = 0.1) -> Tensor:
-    """Exact deviation, the root of Eq. 4, less the short one of Eq. 6, without subtracting two numbers nearly equal.
+    """Exact deviation, the root of Eq. 4, less the short one of Eq. 6, without losing digits to the difference.
 
-    ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent); ``sigma_h`` >= 0, the deviation of the target domain's feature,
-    is (latent,), or (batch, latent). ``gamma1`` and ``gamma2`` >= 0 must not both be zero.
+    ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent); ``sigma_h`` >= 0, the deviation of the target domain's
+    feature, is (latent,), or (batch, latent). Not a number where ``gamma1`` and ``gamma2`` are both zero.
     """
     excess = gamma1**2 * (sigma_h - sigma_t) * (sigma_h + sigma_t) + gamma2**2
-    return sigma_s * excess / (torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2)) + gamma1 * sigma_t)
+    root = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2))
+    return sigma_s * excess / (root + gamma1 * sigma_t)
