@@ -1,4 +1,4 @@
-"""Copies figures that README, preface and notation show out of the executed chapters that drew them.
+"""Copies figures out of the executed chapters that drew them: those that other pages show, or that travel alone.
 
     python figures/from_notebooks.py            write them
     python figures/from_notebooks.py --check    fail if one differs from its chapter's
@@ -14,6 +14,7 @@ FIGURES = Path(__file__).resolve().parent
 WANTED = {
     "four_generations.svg": ("40_cdlm", "fig-four-generations"),
     "graphical_model.svg": ("30_transfer_latent_space", "fig-graphical"),
+    "modulated_means.svg": ("50_moments", "fig-moments-geometry"),
 }
 
 
