@@ -9,6 +9,7 @@
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 - ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
+- ``cdlm.theory.partial``: Eqs. 11-15: partial modulations, and what they do to the divergence.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
 - ``cdlm.data.domains``: What the domains are, where their images come from, and how they are split.
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.
