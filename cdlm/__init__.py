@@ -7,6 +7,7 @@
 - ``cdlm.modulation``: Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 - ``cdlm.losses``: Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
+- ``cdlm.discrepancy``: Distances between two samples of features: moments, CORAL, maximum mean discrepancy.
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 - ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
@@ -14,6 +15,7 @@
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
+- ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
 - ``cdlm.training``: The loop: device, steps, log, and what stops it.
 - ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.
