@@ -10,6 +10,7 @@
 - ``cdlm.discrepancy``: Distances between two samples of features: moments, CORAL, maximum mean discrepancy.
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 - ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
+- ``cdlm.theory.alignment``: Eqs. 19 and 24: the adversarial term, its optimum, and what it measures.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
 - ``cdlm.data.domains``: What the domains are, where their images come from, and how they are split.
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.

@@ -20,7 +20,7 @@ from cdlm.nets import Discriminator, TaskClassifier
 __all__ = ["DANN", "DANNConfig", "alignment_loss"]
 
 
-# 54_alignment: Measuring and closing the gap: moments, kernels, an adversary
+# 54_alignment: Domain-adversarial training from scratch
 
 @dataclass(frozen=True)
 class DANNConfig:
@@ -28,19 +28,38 @@ class DANNConfig:
 
     weight: float = 1.0                 # greatest strength of the reversal, reached by their schedule
     hidden: int = 100                   # units of the discriminator
-    decay: float = 0.75                 # the rate falls as (1 + 10 p)^-decay, p the share of training done
+    lr: float = 0.01                    # first step size
+    momentum: float = 0.9
+    decay: float = 0.75                 # the step size falls as (1 + 10 p)^-decay, p the share of training done
 
+    optimizer: str = "sgd"              # "sgd" with momentum as theirs, or "adam"
     alignment: str = "adversarial"      # what is made small: "adversarial" (DANN), "coral" (Deep CORAL) or "mmd"
     channels: int = 1
     width: int = 16                     # channels of the first convolution
-    lr: float = 1e-3                    # first step size of Adam
 
     def __post_init__(self) -> None:
-        if self.alignment not in ("adversarial", "coral", "mmd"):
-            raise ValueError(f'alignment is {self.alignment!r}; it must be "adversarial", "coral" or "mmd"')
+        for name, known in (("optimizer", ("sgd", "adam")), ("alignment", ("adversarial", "coral", "mmd"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
 
 
-# 54_alignment: Measuring and closing the gap: moments, kernels, an adversary
+# 54_alignment: Domain-adversarial training from scratch
+
+def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Loss of the alignment of features (B, 128) by itself, and as it is added to the task's, with its ``strength``.
+
+    The adversary's loss is added whole, since the discriminator learns from it at full rate; its gradient reaches the
+    features reversed and times ``strength``. A distance is multiplied by ``strength``.
+    """
+    if model.config.alignment == "adversarial":
+        guesses = (model.discriminator(reverse_gradient(h, strength)) for h in (h_s, h_t))
+        gap = adversarial_loss(*guesses)
+        return gap, gap
+    gap = coral_distance(h_s, h_t) if model.config.alignment == "coral" else mmd_squared(h_s, h_t, median_width(h_s, h_t))
+    return gap, strength * gap
+
+
+# 54_alignment: Domain-adversarial training from scratch
 
 class DANN(nn.Module):
     """The classifier of source-only training, whose features are also made alike in both domains."""
@@ -54,7 +73,8 @@ class DANN(nn.Module):
     def configure(self, steps: int) -> None:
         """Create the optimizer and its schedule; to be called once, before training for ``steps`` steps."""
         c, self.steps, self.done = self.config, steps, 0
-        self.optimizer = torch.optim.Adam(self.parameters(), c.lr)
+        self.optimizer = (torch.optim.SGD(self.parameters(), c.lr, c.momentum) if c.optimizer == "sgd"
+                          else torch.optim.Adam(self.parameters(), c.lr))
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: (1 + 10 * done / steps) ** -c.decay)
 
     def features(self, x: Tensor) -> Tensor:
@@ -76,19 +96,3 @@ class DANN(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """Class logits (B, 10) of images (B, C, 28, 28) in [-1, 1]."""
         return self.classifier(x)
-
-
-# 54_alignment: Measuring and closing the gap: moments, kernels, an adversary
-
-def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Loss of the alignment of features (B, 128) by itself, and as it is added to the task's, with its ``strength``.
-
-    The adversary's loss is added whole, since the discriminator learns from it at full rate; its gradient reaches the
-    features reversed and times ``strength``. A distance is multiplied by ``strength``.
-    """
-    if model.config.alignment == "adversarial":
-        guesses = (model.discriminator(reverse_gradient(h, strength)) for h in (h_s, h_t))
-        gap = adversarial_loss(*guesses)
-        return gap, gap
-    gap = coral_distance(h_s, h_t) if model.config.alignment == "coral" else mmd_squared(h_s, h_t, median_width(h_s, h_t))
-    return gap, strength * gap
