@@ -27,6 +27,7 @@ from torch import nn
 from cdlm.data.domains import Domain, checksum, load_domain
 from cdlm.evaluation import accuracy, encode_images, measure_modulation, predict
 from cdlm.methods.cdlm import CDLM, CDLMConfig
+from cdlm.methods.dann import DANN, DANNConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.training import train
 
@@ -86,7 +87,7 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
 # 90_runs: What defines a run
 
 METHODS: dict[str, tuple[type[nn.Module], type]] = {
-    "cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig)}
+    "cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig), "dann": (DANN, DANNConfig)}
 
 
 class RunError(RuntimeError):
@@ -109,7 +110,7 @@ class RunSpec:
 # 90_runs: What defines a run
 
 def build_config(method: str, settings: dict[str, object]):
-    """The method's config with ``settings`` in place. Raises RunError for unknown methods, names and wrong types."""
+    """The method's config with ``settings`` in place. Raises RunError for unknown methods and names, wrong types and values."""
     if method not in METHODS:
         raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     config_class = METHODS[method][1]
@@ -120,7 +121,10 @@ def build_config(method: str, settings: dict[str, object]):
         wanted = type(defaults[name])
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise RunError(f"setting {name} must be of type {wanted.__name__}, not {value!r}")
-    return config_class(**settings)
+    try:
+        return config_class(**settings)
+    except ValueError as error:
+        raise RunError(f"{method}: {error}") from None
 
 
 def load_pair(spec: RunSpec) -> tuple[Domain, Domain]:
