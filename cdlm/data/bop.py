@@ -96,8 +96,9 @@ def bop_views(scene: Path) -> list[View]:
             for pose, box in zip(poses[frame], boxes[frame], strict=True):
                 rotation = torch.tensor(pose["cam_R_m2c"], dtype=torch.float32).reshape(3, 3)
                 shift = torch.tensor(pose["cam_t_m2c"], dtype=torch.float32)
+                left, top, across, along = box["bbox_obj"]                  # from first to last pixel: one less than both
                 found.append(View(files[int(frame)], int(pose["obj_id"]), rotation, shift,
-                                  tuple(box["bbox_obj"]), float(box["visib_fract"])))
+                                  (left, top, across + 1, along + 1), float(box["visib_fract"])))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise BOPError(f"{scene}: annotation or image of a frame is missing or malformed ({error})") from None
     return found
@@ -127,7 +128,7 @@ LINEMOD_NAMES = {1: "ape", 2: "benchvise", 4: "camera", 5: "can", 6: "cat", 8: "
                  12: "holepuncher", 13: "iron", 14: "lamp", 15: "phone"}
 
 
-def load_surface(root: Path, object_id: int, count: int = 60_000) -> Surface:
+def load_surface(root: Path, object_id: int, count: int = 200_000) -> Surface:
     """Surface of an object's model in a BOP folder. Raises BOPError."""
     path = root / "models" / f"obj_{object_id:06d}.ply"
     try:
@@ -141,7 +142,7 @@ def render_framed(surface: Surface, rotations: Tensor, size: int = 64, margin: f
     """Images (n, 3, size, size) uint8 of an object that fills its frame, on black, at rotations (n, 3, 3)."""
     centered = Surface(surface.points - (surface.points.amax(0) + surface.points.amin(0)) / 2, surface.colors)
     radius = centered.points.norm(dim=1).max().item()
-    large = 4 * size                                                        # of the sphere around the object
+    large = 2 * size                                                        # of the sphere around the object
     camera = Camera(*2 * (large / 2 * 7,), *2 * (large / 2,))
     shift = torch.tensor([0.0, 0.0, 7.5 * radius]).expand(len(rotations), 3)
     images, silhouettes = render(centered, rotations, shift, camera, large, large)

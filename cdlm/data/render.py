@@ -35,7 +35,7 @@ class Surface(NamedTuple):
     colors: Tensor      # (N, 3) uint8
 
 
-def surface_of(mesh: trimesh.Trimesh, count: int = 60_000, seed: int = 0) -> Surface:
+def surface_of(mesh: trimesh.Trimesh, count: int = 200_000, seed: int = 0) -> Surface:
     """``count`` points on a mesh, evenly by area, with colors interpolated from the mesh's corners."""
     points, _, colors = trimesh.sample.sample_surface(mesh, count, sample_color=True, seed=seed)
     return Surface(torch.from_numpy(np.asarray(points, np.float32)), torch.from_numpy(np.asarray(colors[:, :3], np.uint8)))
