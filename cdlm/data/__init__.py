@@ -6,6 +6,14 @@
 - ``cdlm.data.sketch``: Drawings of photographs: pencil sketches by color dodge, edges by Canny.
 - ``cdlm.data.bop``: LineMod in the layout of BOP: renders of its models, crops of its frames.
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.
+- ``cdlm.data.archives``: Reading files of others without trusting them, and writing so that nobody reads a half.
+- ``cdlm.data.cache``: Arrays made once and mapped into memory.
+- ``cdlm.data.sources``: Where data come from: the order of the search, and downloads.
+- ``cdlm.data.pictures``: Image files of every kind as bytes of one size.
+- ``cdlm.data.recipes``: What a domain tells of itself, and the story of how it was got.
+- ``cdlm.data.whole``: The whole sets of digits and clothes, plain and blended into photographs.
+- ``cdlm.data.catalog``: All domains by name, any folder as a domain, and what is there.
+- ``cdlm.data.augment``: Random changes to a batch, in one pass on its device.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """
