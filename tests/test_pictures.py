@@ -16,23 +16,24 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.feature import canny
 
+from cdlm.data.archives import DamagedError
 from cdlm.data.bop import (
-    BOPError,
     bop_camera,
     bop_crops,
+    bop_renders,
     bop_scenes,
     bop_views,
     box_overlap,
-    load_linemod_3d,
-    load_linemod_real,
     load_surface,
     render_framed,
     silhouette_box,
     split_by_time,
 )
+from cdlm.data.catalog import open_domain
 from cdlm.data.domains import load_domain
+from cdlm.data.pairs import FOOTWEAR, class_files, partition_faces
 from cdlm.data.render import Camera, Surface, project, render, sample_rotations, shrink, square_crop, surface_of
-from cdlm.data.sketch import canny_edges, drawn_domain, half_of, pencil_sketch, to_gray
+from cdlm.data.sketch import canny_edges, draw_half, pencil_sketch, to_gray
 
 CAMERA = Camera(50.0, 60.0, 16.0, 12.0)
 AHEAD = torch.eye(3)[None]
@@ -214,13 +215,24 @@ def test_crops_are_cut_split_and_labeled(bop):
         assert (green > red) == bool(label)
 
 
-def test_domains_of_a_bop_folder_share_their_classes(bop):
-    rendered, photographed = load_linemod_3d(bop, 32, train=3, test=2), load_linemod_real(bop, 32)
-    assert rendered.classes == photographed.classes == ("ape", "driller")
-    assert rendered.train.images.shape == (6, 3, 32, 32) and rendered.test.labels.tolist() == [0, 0, 1, 1]
-    assert rendered.channels == photographed.channels == 3
-    assert torch.equal(rendered.train.images, load_linemod_3d(bop, 32, train=3, test=2).train.images)
-    assert not torch.equal(rendered.train.images[:2], rendered.test.images[:2])
+def test_domains_of_a_bop_folder_share_their_classes(bop, tmp_path, monkeypatch):
+    monkeypatch.setenv("CDLM_CACHE", str(tmp_path / "cache"))
+    bop.rename(bop.parent / "lmo")
+    rendered = open_domain("linemod3d", size="full", root=tmp_path, renders=5)
+    photographed = open_domain("linemodreal", size="full", root=tmp_path)
+    assert rendered.classes == photographed.classes == ("ape", "driller") and rendered.size == photographed.size == "full"
+    assert rendered.train.images.shape == (10, 3, 64, 64) and rendered.test.labels.tolist() == [0, 1]
+    assert len(photographed.train) == 27 and photographed.channels == 3
+    again = open_domain("linemod3d", size="full", root=tmp_path, renders=5)
+    assert torch.equal(rendered.train.images, again.train.images)
+    assert not torch.equal(rendered.train.images[0], rendered.test.images[0])
+
+
+def test_renders_repeat_for_a_seed(bop):
+    ids, first = bop_renders(bop, 2, seed=0, size=16)
+    assert ids == [1, 8] and first.labels.tolist() == [0, 0, 1, 1]
+    assert torch.equal(first.images, bop_renders(bop, 2, seed=0, size=16)[1].images)
+    assert not torch.equal(first.images, bop_renders(bop, 2, seed=1, size=16)[1].images)
 
 
 def test_annotated_poses_rendered_fall_into_their_boxes(bop):
@@ -238,12 +250,12 @@ def test_annotated_poses_rendered_fall_into_their_boxes(bop):
     (lambda root: (root / "test/000003/scene_gt.json").unlink(), "no test/NNNNNN/scene_gt.json"),
     (lambda root: (root / "test/000003/scene_gt_info.json").write_text("{}"), "missing or malformed"),
     (lambda root: (root / "test/000003/rgb/000006.png").unlink(), "missing or malformed"),
-    (lambda root: (root / "test/000003/rgb/000006.png").write_bytes(b"no image"), "000006.png cannot be read as an image"),
+    (lambda root: (root / "test/000003/rgb/000006.png").write_bytes(b"no image"), "000006.png cannot be used as an image"),
     (lambda root: (root / "models/obj_000001.ply").write_text("ply\nformat ascii 1.0\n"), "cannot be read as a colored mesh"),
 ])
 def test_damage_is_named(bop, damage, message):
     damage(bop)
-    with pytest.raises(BOPError, match=message):
+    with pytest.raises(DamagedError, match=message):
         bop_camera(bop)
         bop_crops(bop, 32)
         load_surface(bop, 1)
@@ -309,10 +321,96 @@ def test_edges_are_those_of_canny_black_on_white():
 
 def test_two_halves_share_no_image_and_drawings_keep_labels():
     digits = load_domain("mnist")
-    first, second = half_of(digits, False), half_of(digits, True)
-    assert len(first.train) + len(second.train) == len(digits.train)
-    assert torch.equal(torch.stack([first.train.images[:50], second.train.images[:50]], 1).flatten(0, 1), digits.train.images[:100])
-    drawn = drawn_domain(second, "sketches", "MNIST, sketched", pencil_sketch)
-    assert drawn.name == "sketches" and "mnist" in drawn.origin and drawn.license == digits.license
-    assert torch.equal(drawn.train.labels, second.train.labels) and len(drawn.test) == len(digits.test)
-    assert torch.equal(drawn.train.images[700:702], pencil_sketch(second.train.images[700:702]))
+    first, test = draw_half(digits.train, digits.test, lambda images: images, second=False)
+    second, drawn_test = draw_half(digits.train, digits.test, pencil_sketch)
+    assert len(first) + len(second) == len(digits.train) and len(test) == len(drawn_test) == len(digits.test)
+    assert torch.equal(first.images, digits.train.images[0::2]) and torch.equal(first.labels, digits.train.labels[0::2])
+    assert torch.equal(second.labels, digits.train.labels[1::2])
+    assert torch.equal(second.images[700:702], pencil_sketch(digits.train.images[1401:1404:2]))
+
+
+# Faces and shoes in folders
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch) -> Path:
+    """Forty faces and two classes of shoes, as random pictures, and an empty cache."""
+    monkeypatch.setenv("CDLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("CDLM_DATA", raising=False)
+    random = np.random.default_rng(0)
+    for folder, count in (("celeba/img_align_celeba", 40), ("shoes/Boots", 15), ("shoes/Sandals", 11)):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(1, count + 1):
+            Image.fromarray(random.integers(0, 256, (89, 109, 3), np.uint8)).save(tmp_path / folder / f"{number:06d}.jpg")
+    return tmp_path
+
+
+def test_faces_and_sketches_share_no_picture_in_training_and_all_in_the_test(pictures):
+    faces, sketches = (open_domain(name, size="full", root=pictures) for name in ("faces", "sketches"))
+    assert faces.train.images.shape == (16, 3, 64, 64) and sketches.train.images.shape == (16, 1, 64, 64)
+    assert len(faces.test) == len(sketches.test) == 8 and faces.classes == () and set(faces.train.labels.tolist()) == {-1}
+    assert torch.equal(pencil_sketch(faces.test.images), sketches.test.images)
+    drawn = pencil_sketch(faces.train.images).flatten(1).float()
+    assert torch.cdist(drawn, sketches.train.images.flatten(1).float()).min() > 1000
+
+
+def test_shoes_have_the_classes_of_their_folders(pictures):
+    shoes, edges = (open_domain(name, size="full", root=pictures) for name in ("shoes", "edges"))
+    assert shoes.classes == edges.classes == ("Boots", "Sandals")
+    assert shoes.train.labels.bincount().tolist() == [6, 5] and shoes.test.labels.bincount().tolist() == [3, 2]
+    assert torch.equal(canny_edges(shoes.test.images), edges.test.images)
+
+
+def test_a_damaged_face_is_named_and_nothing_is_kept(pictures):
+    (pictures / "celeba/img_align_celeba/000007.jpg").write_bytes(b"<html>no face here</html>")
+    with pytest.raises(DamagedError, match="000007.jpg"):
+        open_domain("faces", size="full", root=pictures)
+    assert not list((pictures / "cache").rglob("*.npy"))
+
+
+def test_changed_pictures_are_drawn_anew(pictures):
+    before = open_domain("edges", size="full", root=pictures).test.images.clone()
+    for path in (pictures / "shoes").rglob("*.jpg"):
+        Image.new("RGB", (60, 40), (200, 10, 10)).save(path)
+    after = open_domain("edges", size="full", root=pictures).test.images
+    assert not torch.equal(before, after) and (after == 255).float().mean() > 0.9
+
+
+def test_one_class_of_shoes_is_refused(pictures):
+    for path in (pictures / "shoes/Boots").iterdir():
+        path.unlink()
+    with pytest.raises(DamagedError, match="two classes or more"):
+        open_domain("shoes", size="full", root=pictures)
+
+
+def test_official_partition_of_faces_goes_by_number():
+    files = [Path(f"{number:06d}.jpg") for number in (1, 162_770, 162_771, 182_637, 182_638, 202_599)]
+    assert [[path.stem for path in part] for part in partition_faces(files)] == [["000001", "162770"], ["182638", "202599"]]
+    train, test = partition_faces(files[:1] + [Path(f"{n:06d}.jpg") for n in range(2, 11)])
+    assert (len(train), len(test)) == (8, 2) and test[-1].stem == "000010"
+
+
+def test_the_last_fifth_of_each_class_is_for_testing(pictures):
+    groups = class_files(pictures / "shoes")
+    assert [len(part) for part in groups["Boots"]] == [12, 3] and groups["Boots"][1][-1].stem == "000015"
+
+
+@pytest.mark.skipif(not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_footwear_of_fashion_stands_in_for_shoes(tmp_path, monkeypatch):
+    monkeypatch.setenv("CDLM_CACHE", str(tmp_path))
+    monkeypatch.delenv("CDLM_DATA", raising=False)
+    shoes, edges = open_domain("shoes"), open_domain("edges")
+    assert shoes.size == edges.size == "partial" and shoes.classes == tuple(FOOTWEAR.values())
+    assert shoes.train.images.shape == (9000, 3, 64, 64) and edges.test.images.shape == (3000, 1, 64, 64)
+    assert shoes.train.labels.bincount().float().std() < 100 and shoes.train.images[:, :, 0].float().mean() > 250
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real sets: set CDLM_DATA")
+@pytest.mark.parametrize("name, train, test", [
+    ("faces", 1732, 866), ("sketches", 1732, 866), ("shoes", 3000, 1500), ("edges", 3000, 1500), ("linemodreal", 892, 318),
+])
+def test_real_sets(name, train, test, tmp_path, monkeypatch):
+    monkeypatch.setenv("CDLM_CACHE", str(tmp_path))
+    domain = open_domain(name, size="full")
+    assert (len(domain.train), len(domain.test)) == (train, test)
+    assert domain.train.images.shape[1:] == ((1 if name in ("sketches", "edges") else 3), 64, 64)

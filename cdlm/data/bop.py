@@ -12,25 +12,33 @@ from typing import NamedTuple
 import torch
 import trimesh
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
-from cdlm.data.domains import Domain, Split
+from cdlm.data.archives import DamagedError, NotHereError
+from cdlm.data.cache import files_fingerprint, remembered
+from cdlm.data.domains import Split
+from cdlm.data.pictures import read_picture
+from cdlm.data.recipes import Recipe
 from cdlm.data.render import Camera, Surface, render, sample_rotations, square_crop, surface_of
+from cdlm.data.sources import Resource, Search, first_folder
+from cdlm.data.whole import splits_of
 
 __all__ = [
-    "BOPError",
+    "LINEMOD_CLASSES",
+    "LINEMOD_FILES",
     "LINEMOD_NAMES",
+    "LINEMOD_RECIPES",
+    "LINEMOD_TERMS",
     "View",
     "bop_camera",
     "bop_crops",
+    "bop_renders",
     "bop_scenes",
     "bop_views",
     "box_overlap",
-    "load_linemod_3d",
-    "load_linemod_real",
+    "build_linemod",
+    "find_bop",
     "load_surface",
     "read_bop_json",
-    "read_frame",
     "render_framed",
     "silhouette_box",
     "split_by_time",
@@ -38,10 +46,6 @@ __all__ = [
 
 
 # 61_pictures: A render and a photograph of the same pose
-
-class BOPError(RuntimeError):
-    """A folder in the layout of BOP cannot be read; the message names the file and says what is expected."""
-
 
 class View(NamedTuple):
     """One object in one frame."""
@@ -55,39 +59,39 @@ class View(NamedTuple):
 
 
 def read_bop_json(path: Path) -> dict:
-    """A JSON object of a BOP folder. Raises BOPError."""
+    """A JSON object of a BOP folder. Raises DamagedError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BOPError(f"{path} cannot be read ({type(error).__name__}): is this a folder in BOP layout, unpacked?") from None
+        raise DamagedError(f"{path} cannot be read ({type(error).__name__}): is this a folder in BOP layout, unpacked?") from None
     if not isinstance(content, dict):
-        raise BOPError(f"{path} holds no JSON object")
+        raise DamagedError(f"{path} holds no JSON object")
     return content
 
 
 # 61_pictures: A render and a photograph of the same pose
 
 def bop_camera(root: Path) -> Camera:
-    """The camera of a BOP data set. Raises BOPError."""
+    """The camera of a BOP data set. Raises DamagedError."""
     content = read_bop_json(root / "camera.json")
     try:
         return Camera(*(float(content[key]) for key in Camera._fields))
     except (KeyError, TypeError, ValueError):
-        raise BOPError(f"{root / 'camera.json'} lacks one of {', '.join(Camera._fields)}") from None
+        raise DamagedError(f"{root / 'camera.json'} lacks one of {', '.join(Camera._fields)}") from None
 
 
 def bop_scenes(root: Path) -> list[Path]:
-    """Folders of the annotated scenes in order. Raises BOPError where there is none."""
+    """Folders of the annotated scenes in order. Raises DamagedError where there is none."""
     scenes = sorted(path.parent for path in (root / "test").glob("*/scene_gt.json"))
     if not scenes:
-        raise BOPError(f"{root} has no test/NNNNNN/scene_gt.json: unpack the test images of a BOP data set there")
+        raise DamagedError(f"{root} has no test/NNNNNN/scene_gt.json: unpack the test images of a BOP data set there")
     return scenes
 
 
 # 61_pictures: A render and a photograph of the same pose
 
 def bop_views(scene: Path) -> list[View]:
-    """All annotated objects of a scene, frame by frame in the order of the video. Raises BOPError."""
+    """All annotated objects of a scene, frame by frame in the order of the video. Raises DamagedError."""
     poses, boxes = read_bop_json(scene / "scene_gt.json"), read_bop_json(scene / "scene_gt_info.json")
     files = {int(path.stem): path for path in (scene / "rgb").glob("*.*") if path.stem.isdigit()}
     found = []
@@ -100,7 +104,7 @@ def bop_views(scene: Path) -> list[View]:
                 found.append(View(files[int(frame)], int(pose["obj_id"]), rotation, shift,
                                   (left, top, across + 1, along + 1), float(box["visib_fract"])))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BOPError(f"{scene}: annotation or image of a frame is missing or malformed ({error})") from None
+        raise DamagedError(f"{scene}: annotation or image of a frame is missing or malformed ({error})") from None
     return found
 
 
@@ -129,13 +133,13 @@ LINEMOD_NAMES = {1: "ape", 2: "benchvise", 4: "camera", 5: "can", 6: "cat", 8: "
 
 
 def load_surface(root: Path, object_id: int, count: int = 200_000) -> Surface:
-    """Surface of an object's model in a BOP folder. Raises BOPError."""
+    """Surface of an object's model in a BOP folder. Raises DamagedError."""
     path = root / "models" / f"obj_{object_id:06d}.ply"
     try:
         mesh = trimesh.load(path, process=False)
         return surface_of(mesh, count)
     except Exception as error:  # trimesh raises whatever its parsers raise
-        raise BOPError(f"{path} cannot be read as a colored mesh ({type(error).__name__})") from None
+        raise DamagedError(f"{path} cannot be read as a colored mesh ({type(error).__name__})") from None
 
 
 def render_framed(surface: Surface, rotations: Tensor, size: int = 64, margin: float = 0.1) -> Tensor:
@@ -168,7 +172,7 @@ def split_by_time(count: int, train_share: float = 0.7, gap: int = 5) -> tuple[r
 def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[int], Split, Split]:
     """Object ids, and crops of real frames (N, 3, size, size) with classes numbered in that order, split by time.
 
-    Crops are taken around the annotated box, of objects visible by more than the share ``visible``. Raises BOPError.
+    Crops are taken around the annotated box, of objects visible by more than the share ``visible``. Raises DamagedError.
     """
     models = {int(path.stem.removeprefix("obj_")) for path in (root / "models").glob("obj_*.ply")}
     views = {scene: [v for v in bop_views(scene) if v.visible > visible and v.object_id in models] for scene in bop_scenes(root)}
@@ -179,41 +183,67 @@ def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[in
         parts = [{frames[i] for i in part} for part in split_by_time(len(frames))]
         for (images, labels), part in zip(splits, parts):
             for frame in sorted(part):
-                picture = read_frame(frame)
+                picture = torch.from_numpy(read_picture(frame, size=None).copy())
                 for view in (v for v in group if v.frame == frame):
                     images.append(square_crop(picture, view.box, size))
                     labels.append(ids.index(view.object_id))
     return ids, *(Split(torch.stack(images), torch.tensor(labels)) for images, labels in splits)
 
 
-def read_frame(path: Path) -> Tensor:
-    """A photograph (3, H, W) uint8. Raises BOPError."""
-    try:
-        return decode_image(str(path), mode=ImageReadMode.RGB)
-    except RuntimeError as error:
-        raise BOPError(f"{path} cannot be read as an image ({' '.join(str(error).split())[:80]})") from None
+# 61_pictures: Two domains from one folder
+
+def bop_renders(root: Path, count: int, seed: int, size: int = 64) -> tuple[list[int], Split]:
+    """Object ids, and ``count`` renders on black of each object that the photographs show. Raises DamagedError."""
+    ids = sorted({view.object_id for scene in bop_scenes(root) for view in bop_views(scene)
+                  if (root / "models" / f"obj_{view.object_id:06d}.ply").is_file()})
+    generator = torch.Generator().manual_seed(seed)
+    images = [render_framed(surface, part, size) for surface in (load_surface(root, i) for i in ids)
+              for part in sample_rotations(count, generator).split(20)]
+    return ids, Split(torch.cat(images), torch.arange(len(ids)).repeat_interleave(count))
 
 
 # 61_pictures: Two domains from one folder
 
-def load_linemod_real(root: Path, size: int = 64) -> Domain:
-    """Photographs of objects on a desk, (N, 3, size, size), from a BOP folder. Raises BOPError."""
-    ids, train, test = bop_crops(root, size)
-    names = tuple(LINEMOD_NAMES.get(i, f"object {i}") for i in ids)
-    return Domain("linemodreal", "LineMod, photographs", names, train, test,
-                  origin="crops of annotated frames in BOP layout, split by time", license="CC BY-SA 4.0 (BOP), research use")
+def find_bop(folder: Path) -> Path:
+    """``folder`` itself if it looks like a data set in BOP layout. Raises NotHereError."""
+    for name in ("camera.json", "models", "test"):
+        if not (folder / name).exists():
+            raise NotHereError(f"no {name} in {folder}")
+    return folder
 
 
-def load_linemod_3d(root: Path, size: int = 64, train: int = 1000, test: int = 200) -> Domain:
-    """Renders on black of the objects that the photographs show, ``train`` and ``test`` of each class. Raises BOPError."""
-    ids = sorted({view.object_id for scene in bop_scenes(root) for view in bop_views(scene)
-                  if (root / "models" / f"obj_{view.object_id:06d}.ply").is_file()})
-    surfaces, splits = [load_surface(root, i) for i in ids], []
-    for count, seed in ((train, 0), (test, 1)):
-        generator = torch.Generator().manual_seed(seed)
-        images = [torch.cat([render_framed(surface, part, size) for part in sample_rotations(count, generator).split(20)])
-                  for surface in surfaces]
-        splits.append(Split(torch.cat(images), torch.arange(len(ids)).repeat_interleave(count)))
-    names = tuple(LINEMOD_NAMES.get(i, f"object {i}") for i in ids)
-    return Domain("linemod3d", "LineMod, renders", names, *splits,
-                  origin="rendered here from the models in BOP layout", license="CC BY-SA 4.0 (BOP), research use")
+LINEMOD_FILES = Resource(
+    "LineMod (BOP layout)", lambda place: first_folder(place, ("lm", "lmo"), find_bop),
+    "unpack the base, models and test archives of lm or lmo (bop.felk.cvut.cz/datasets) into a folder lm or lmo, and name the"
+    " folder that holds it, or set CDLM_DATA to that")
+
+
+def build_linemod(search: Search, kind: str, renders: int = 1000) -> tuple[Split, Split, tuple[str, ...]]:
+    """Renders ("3d", ``renders`` of each class to train and a fifth of that to test) or photographs ("real"), and the classes."""
+    root = search.find(LINEMOD_FILES)
+    files = [*root.glob("models/*.ply"), *root.glob("test/*/*.json"), *root.glob("test/*/rgb/*"), root / "camera.json"]
+    key = {"version": 1, "files": files_fingerprint(root, files)} | ({"renders": renders} if kind == "3d" else {})
+
+    def make() -> dict[str, Tensor]:
+        if kind == "real":
+            ids, train, test = bop_crops(root)
+        else:
+            (ids, train), (_, test) = bop_renders(root, renders, 0), bop_renders(root, max(1, renders // 5), 1)
+        return {"train_images": train.images, "train_labels": train.labels, "test_images": test.images,
+                "test_labels": test.labels, "ids": torch.tensor(ids)}
+    parts = remembered(f"linemod{kind}", key, make)
+    names = tuple(LINEMOD_NAMES.get(i, f"object {i}") for i in parts["ids"].tolist())
+    return *splits_of(parts), names
+
+
+# 61_pictures: Two domains from one folder
+
+LINEMOD_CLASSES = tuple(LINEMOD_NAMES[i] for i in (1, 5, 6, 8, 9, 10, 11, 12))      # of LineMod-Occlusion; lm has more
+LINEMOD_TERMS = "as BOP states for LineMod; research use"
+LINEMOD_RECIPES = (
+    Recipe("linemod3d", "LineMod, renders", LINEMOD_CLASSES, (3, 64, 64), (8000, 1600), "rendered here from BOP's models",
+           LINEMOD_TERMS, lambda search, **options: build_linemod(search, "3d", **options), (LINEMOD_FILES,),
+           options={"renders": ()}),
+    Recipe("linemodreal", "LineMod, photographs", LINEMOD_CLASSES, (3, 64, 64), (892, 318), "crops of BOP's frames, split by time",
+           LINEMOD_TERMS, lambda search: build_linemod(search, "real"), (LINEMOD_FILES,)),
+)

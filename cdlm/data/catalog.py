@@ -13,11 +13,13 @@ import numpy as np
 from torch import Tensor
 
 from cdlm.data.archives import DamagedError, DataError
+from cdlm.data.bop import LINEMOD_RECIPES
 from cdlm.data.cache import Pieces, files_fingerprint, remembered
 from cdlm.data.domains import Domain, Split, UnknownDomainError
+from cdlm.data.pairs import PAIR_RECIPES
 from cdlm.data.pictures import PICTURE_ENDINGS, picture_files, read_picture, read_pictures
 from cdlm.data.recipes import OpenedDomain, Recipe
-from cdlm.data.sources import Attempt, NotFoundError, Search
+from cdlm.data.sources import Attempt, NotFoundError, Resource, Search
 from cdlm.data.whole import WHOLE_RECIPES, splits_of
 
 __all__ = [
@@ -42,7 +44,7 @@ __all__ = [
 
 # 60_data: One door to all of them
 
-CATALOG = {recipe.name: recipe for recipe in (*WHOLE_RECIPES,)}
+CATALOG = {recipe.name: recipe for recipe in (*WHOLE_RECIPES, *LINEMOD_RECIPES, *PAIR_RECIPES)}
 SIZES = ("best", "full", "sample")
 
 
@@ -107,15 +109,17 @@ def open_sample(recipe: Recipe) -> tuple[Split, Split]:
     return domain.train, domain.test
 
 
-def finish_domain(recipe: Recipe, size: str, search: Search, splits: tuple[Split, Split],
+def finish_domain(recipe: Recipe, size: str, search: Search, made: tuple,
                   channels: int | None) -> OpenedDomain:
     """Both splits with all that is known of them, in as many channels as asked for. Raises DataError if they cannot be."""
     have = recipe.shape[0]
     if channels not in (None, have) and (have, channels) != (1, 3):
         raise DataError(f"{recipe.name} has {have} channels and cannot be given {channels}; only gray can, namely 3")
-    train, test = map(in_color, splits) if channels not in (None, have) else splits
+    train, test, classes = made if len(made) == 3 else (*made, recipe.classes)
+    if channels not in (None, have):
+        train, test = in_color(train), in_color(test)
     way = "package" if size == "sample" else search.way
-    return OpenedDomain(recipe.name, recipe.title, recipe.classes, train, test, recipe.origin, recipe.license,
+    return OpenedDomain(recipe.name, recipe.title, classes, train, test, recipe.origin, recipe.license,
                         size, way, tuple(search.attempts))
 
 
@@ -219,16 +223,15 @@ def check_classes(source: Domain, target: Domain) -> None:
 def locate_all(recipe: Recipe, root: Path | str | None = None) -> tuple[str, str]:
     """How much of a domain is on this machine, "full", "partial", "sample" or "none", and by which way. Reads no images."""
     search = Search(root)
-    there = []
-    for resource in recipe.resources:
+
+    def there(resources: tuple[Resource, ...]) -> bool:
         try:
-            search.find(resource)
-            there.append(True)
+            return all([search.find(resource) for resource in resources])
         except DataError:
-            there.append(False)
-    if all(there):
+            return False
+    if there(recipe.resources):
         return "full", search.way or "package"
-    if recipe.partial is not None and there[0]:
+    if recipe.partial is not None and there(recipe.partial_resources or recipe.resources[:1]):
         return "partial", f"{search.way} and package"
     return ("sample", "package") if recipe.sample is not None else ("none", "")
 

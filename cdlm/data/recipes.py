@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from cdlm.data.domains import Domain, Split
+from cdlm.data.domains import Domain
 from cdlm.data.sources import Attempt, Resource
 
 __all__ = ["OpenedDomain", "Recipe"]
@@ -35,7 +35,8 @@ class OpenedDomain(Domain):
 class Recipe:
     """What there is to know of a domain before it is opened, and how it is made.
 
-    ``build(search, **options)`` gives the whole set as (train, test), finding its ``resources`` by ``search.find``.
+    ``build(search, **options)`` gives the whole set as (train, test), or as (train, test, classes) where the files decide on
+    the classes, and finds its ``resources`` by ``search.find``.
     ``sample()`` gives a small one that comes with the package. ``partial`` are options under which less is needed.
     """
 
@@ -46,9 +47,10 @@ class Recipe:
     counts: tuple[int, int]                     # images to train and to test, of the whole set as published
     origin: str
     license: str
-    build: Callable[..., tuple[Split, Split]]
+    build: Callable[..., tuple]
     resources: tuple[Resource, ...] = ()
     sample: Callable[[], Domain] | None = None
     sample_counts: tuple[int, int] | None = None
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)       # what may be chosen; the default first
     partial: Mapping[str, str] | None = None
+    partial_resources: tuple[Resource, ...] = ()        # those needed then; by default the first of ``resources``

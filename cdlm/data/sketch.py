@@ -13,9 +13,9 @@ from skimage.feature import canny
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from cdlm.data.domains import Domain, Split
+from cdlm.data.domains import Split
 
-__all__ = ["canny_edges", "drawn_domain", "half_of", "pencil_sketch", "to_gray"]
+__all__ = ["canny_edges", "draw_half", "pencil_sketch", "to_gray"]
 
 
 # 61_pictures: Sketches: dodging a photograph
@@ -53,15 +53,12 @@ def canny_edges(images: Tensor, sigma: float = 1.5) -> Tensor:
 
 # 61_pictures: A domain and its drawing
 
-def drawn_domain(domain: Domain, name: str, title: str, draw) -> Domain:
-    """A domain of drawings of ``domain``; ``draw`` turns bytes (N, C, H, W) into bytes (N, C', H, W)."""
-    def split(part: Split) -> Split:
-        return Split(torch.cat([draw(images) for images in part.images.split(512)]), part.labels)
-    return Domain(name, title, domain.classes, split(domain.train), split(domain.test),
-                  origin=f"drawn here from {domain.name}", license=domain.license)
+def draw_half(train: Split, test: Split, draw, second: bool = True) -> tuple[Split, Split]:
+    """Drawings of every other training image, the first or the second of each two, and of all test images.
 
-
-def half_of(domain: Domain, second: bool) -> Domain:
-    """The domain with every other training image only, so that two domains made from it share no image in training."""
-    train = Split(domain.train.images[int(second) :: 2], domain.train.labels[int(second) :: 2])
-    return Domain(domain.name, domain.title, domain.classes, train, domain.test, domain.origin, domain.license)
+    ``draw`` turns bytes (N, C, H, W) into bytes (N, C', H, W).
+    """
+    def drawn(images: Tensor) -> Tensor:
+        return torch.cat([draw(part) for part in images.split(512)])
+    start = int(second)
+    return Split(drawn(train.images[start::2]), train.labels[start::2]), Split(drawn(test.images), test.labels)
