@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from cdlm.data.archives import DamagedError, new_place
@@ -26,9 +27,10 @@ __all__ = [
     "Pieces",
     "array_header",
     "cache_root",
-    "complete_folder",
     "files_fingerprint",
+    "make_arrays",
     "read_array",
+    "read_arrays",
     "remembered",
     "write_array",
 ]
@@ -99,30 +101,42 @@ def read_array(path: Path) -> Tensor:
 def remembered(name: str, key: Mapping[str, object], make: Callable[[], Mapping[str, Tensor | Pieces]]) -> dict[str, Tensor]:
     """What ``make`` gives, made once for each ``key`` (JSON) and mapped into memory from the user's cache.
 
-    Where the cache cannot be written, it is made in memory, with a warning. Errors of ``make`` itself pass through.
+    Programs that want the same wait for each other. What is damaged is made again. Where the cache cannot be written,
+    all is made in memory, with a warning. Errors of ``make`` itself pass through.
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     folder = cache_root() / "arrays" / f"{name}-{digest}"
     try:
-        return {path.stem: read_array(path) for path in complete_folder(folder)}
+        return read_arrays(folder)
     except DamagedError:
-        shutil.rmtree(folder, ignore_errors=True)
+        pass
     try:
-        with new_place(folder) as place:
-            parts = make()
-            for part, content in parts.items():
-                write_array(place / f"{part}.npy", content)
-            (place / "parts.json").write_text(json.dumps({"key": key, "parts": sorted(parts)}), encoding="utf-8")
-        return {path.stem: read_array(path) for path in complete_folder(folder)}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            return make_arrays(folder, key, make)
     except OSError as error:
         warnings.warn(f"{name} is not kept in {folder.parent} ({error.strerror}); set CDLM_CACHE", stacklevel=2)
         return {part: content.whole() if isinstance(content, Pieces) else content for part, content in make().items()}
 
 
-def complete_folder(folder: Path) -> list[Path]:
-    """The arrays of a folder of the cache. Raises DamagedError unless all that were made are there."""
+def make_arrays(folder: Path, key: Mapping[str, object], make: Callable[[], Mapping[str, Tensor | Pieces]]) -> dict[str, Tensor]:
+    """Make a folder of the cache and read it, unless another program has made it meanwhile."""
+    try:
+        return read_arrays(folder)
+    except DamagedError:
+        shutil.rmtree(folder, ignore_errors=True)
+    with new_place(folder) as place:
+        parts = make()
+        for part, content in parts.items():
+            write_array(place / f"{part}.npy", content)
+        (place / "parts.json").write_text(json.dumps({"key": key, "parts": sorted(parts)}), encoding="utf-8")
+    return read_arrays(folder)
+
+
+def read_arrays(folder: Path) -> dict[str, Tensor]:
+    """All arrays of a folder of the cache. Raises DamagedError unless they are all there and whole."""
     try:
         parts = json.loads((folder / "parts.json").read_text(encoding="utf-8"))["parts"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError(f"{folder} is not complete ({type(error).__name__})") from None
-    return [folder / f"{part}.npy" for part in parts]
+    return {part: read_array(folder / f"{part}.npy") for part in parts}

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from cdlm.data.archives import DamagedError, DataError
+from cdlm.data.archives import DamagedError, DataError, unpack_archive
 from cdlm.data.bop import LINEMOD_RECIPES
-from cdlm.data.cache import Pieces, files_fingerprint, remembered
+from cdlm.data.cache import Pieces, cache_root, files_fingerprint, remembered
 from cdlm.data.domains import Domain, Split, UnknownDomainError
 from cdlm.data.pairs import PAIR_RECIPES
 from cdlm.data.pictures import PICTURE_ENDINGS, picture_files, read_picture, read_pictures
@@ -39,6 +39,7 @@ __all__ = [
     "open_sample",
     "overview",
     "split_pieces",
+    "unpacked_once",
 ]
 
 
@@ -76,10 +77,13 @@ def open_domain(name: str, size: str = "best", root: Path | str | None = None, d
                 channels: int | None = None, **options: object) -> OpenedDomain:
     """A domain by name, got by the first way that works: ``root``, CDLM_DATA, the user's cache, the system, a download.
 
+    A name that is a path is a folder of images, as for open_folder.
     ``size`` is "full", "sample" (what comes with packages) or "best", the largest that is on this machine already.
     Downloads happen for "full" only, unless ``download`` says otherwise; CDLM_OFFLINE forbids them in any case.
     Raises UnknownDomainError, NotFoundError with all ways that were tried, DamagedError, or DataError.
     """
+    if name not in CATALOG and Path(name).expanduser().exists():
+        return open_folder(name, channels=channels or 3, **options)
     recipe = find_recipe(name)
     check_options(recipe, options)
     if size not in SIZES:
@@ -185,6 +189,8 @@ def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str 
     with ``skip_damaged`` is left out and reported in ``skipped``. Raises DataError for empty and ambiguous folders.
     """
     folder = Path(folder).expanduser().resolve()
+    if folder.is_file():
+        return open_folder(unpacked_once(folder), size, channels, fit, ground, skip_damaged)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     if channels not in (1, 3) or fit not in ("crop", "pad", "stretch") or size < 1:
@@ -210,6 +216,15 @@ def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str 
                         "folder", (Attempt("folder", ""),), tuple(json.loads(bytes(parts["skipped"].numpy()))))
 
 
+def unpacked_once(archive: Path) -> Path:
+    """The folder of images in a zip or tar archive, unpacked into the user's cache the first time. Raises DamagedError."""
+    folder = cache_root() / "archives" / f"{archive.stem}-{files_fingerprint(archive.parent, [archive])}"
+    if not folder.is_dir():
+        unpack_archive(archive, folder)
+    inner = [path for path in folder.iterdir() if not path.name.startswith((".", "__"))]
+    return inner[0] if len(inner) == 1 and inner[0].is_dir() and any(path.is_dir() for path in inner[0].iterdir()) else folder
+
+
 def check_classes(source: Domain, target: Domain) -> None:
     """Raise DataError unless both domains have the same classes in the same order, or the target has none."""
     if target.classes and source.classes != target.classes:
@@ -221,17 +236,25 @@ def check_classes(source: Domain, target: Domain) -> None:
 # 60_data: What is there
 
 def locate_all(recipe: Recipe, root: Path | str | None = None) -> tuple[str, str]:
-    """How much of a domain is on this machine, "full", "partial", "sample" or "none", and by which way. Reads no images."""
+    """How much of a domain is on this machine, and by which way: "full", "partial", "sample" or "none". Reads no images.
+
+    Where files are damaged it is "damaged", with the message.
+    """
     search = Search(root)
 
     def there(resources: tuple[Resource, ...]) -> bool:
         try:
             return all([search.find(resource) for resource in resources])
-        except DataError:
+        except NotFoundError:
             return False
-    if there(recipe.resources):
+    try:
+        whole = there(recipe.resources)
+        part = not whole and recipe.partial is not None and there(recipe.partial_resources or recipe.resources[:1])
+    except DamagedError as error:
+        return "damaged", str(error)
+    if whole:
         return "full", search.way or "package"
-    if recipe.partial is not None and there(recipe.partial_resources or recipe.resources[:1]):
+    if part:
         return "partial", f"{search.way} and package"
     return ("sample", "package") if recipe.sample is not None else ("none", "")
 
@@ -241,7 +264,7 @@ def overview(root: Path | str | None = None) -> list[dict[str, object]]:
     rows = []
     for recipe in CATALOG.values():
         size, way = locate_all(recipe, root)
-        train, test = {"sample": recipe.sample_counts, "none": (0, 0)}.get(size, recipe.counts)
+        train, test = {"sample": recipe.sample_counts, "none": (0, 0), "damaged": (0, 0)}.get(size, recipe.counts)
         rows.append({"name": recipe.name, "here": size, "way": way, "train": train, "test": test,
                      "whole": list(recipe.counts), "license": recipe.license})
     return rows

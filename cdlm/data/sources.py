@@ -27,6 +27,7 @@ __all__ = [
     "RemoteFile",
     "Resource",
     "Search",
+    "check_cache",
     "check_download",
     "continue_download",
     "download_file",
@@ -88,11 +89,18 @@ def offline() -> bool:
 
 @dataclass
 class Search:
-    """One search for data: a folder to look in first, whether to download, and what was tried so far."""
+    """One search for data: a folder to look in first, whether to download, and what was tried so far.
+
+    Raises DataError if there is no such folder.
+    """
 
     root: Path | None = None
     download: bool = False
     attempts: list[Attempt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.root is not None and not Path(self.root).expanduser().is_dir():
+            raise DataError(f"{self.root} is not a folder; name one that holds data, or none")
 
     def find(self, resource: Resource) -> Path:
         """The folder with the files of ``resource``: see find_resource."""
@@ -119,15 +127,13 @@ class Search:
 def find_resource(search: Search, resource: Resource) -> Path:
     """The folder with the files of ``resource``, by the first way that works; tries are noted in ``search``.
 
-    Raises NotFoundError with all of them if none does, DamagedError where files are there and damaged, and DataError if
-    the folder that was asked for does not exist.
+    Raises NotFoundError with all of them if none does, and DamagedError where files are there and damaged, unless they
+    are in the cache and can be downloaded again.
     """
-    if search.root is not None and not Path(search.root).expanduser().is_dir():
-        raise DataError(f"{search.root} is not a folder; name the one that holds {resource.name}, or none")
     tried, before = [], len(search.attempts)
     for way, place in search.places(resource):
         try:
-            found = resource.locate(place)
+            found = resource.locate(place if way != "cache" else check_cache(resource, place))
             search.attempts += [*tried, Attempt(way, "")]
             return found
         except NotHereError as error:
@@ -144,6 +150,15 @@ def find_resource(search: Search, resource: Resource) -> Path:
         search.attempts += [*tried, Attempt("download", str(error))]
     ways = "\n".join(f"  {attempt.way}: {attempt.why}" for attempt in search.attempts[before:])
     raise NotFoundError(f"{resource.name} cannot be had. Tried:\n{ways}\nWhat to do: {resource.advice}")
+
+
+def check_cache(resource: Resource, place: Path) -> Path:
+    """``place`` itself, unless a file that was downloaded into it has changed since. Raises NotHereError."""
+    for remote in resource.remote:
+        path = place / remote.path
+        if path.is_file() and file_checksum(path, remote.checksum.partition(":")[0]) != remote.checksum:
+            raise NotHereError(f"{path} is damaged")
+    return place
 
 
 def need_files(folder: Path, names: Iterable[str], packed: Sequence[str] = ("",)) -> Path:
@@ -264,7 +279,7 @@ def download_resource(search: Search, resource: Resource) -> Path:
     if not resource.remote:
         raise DataError("no address with a known checksum")
     if not search.download:
-        raise DataError("not asked for")
+        raise DataError("switched off")
     if offline():
         raise DataError("forbidden by CDLM_OFFLINE")
     for remote in resource.remote:

@@ -166,7 +166,8 @@ def build_usps(search: Search) -> tuple[Split, Split]:
     files = [folder / "usps.bz2", folder / "usps.t.bz2"]
     def make() -> dict[str, Tensor]:
         (train, y_train), (test, y_test) = map(read_usps, files)
-        return {"train_images": enlarge(train, 28), "train_labels": y_train, "test_images": enlarge(test, 28), "test_labels": y_test}
+        return {"train_images": enlarge(train, 28), "train_labels": y_train,
+                "test_images": enlarge(test, 28), "test_labels": y_test}
     return splits_of(remembered("usps", {"version": 1, "files": files_fingerprint(folder, files)}, make))
 
 
