@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import typer
+from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
 
 from cdlm.bench import PlainMNIST, bench_data
+from cdlm.cli import bench_app, data_app
 from cdlm.data.augment import Augment, augment_images, draw_augmented
 from cdlm.data.batches import draw
 from cdlm.data.domains import Split, load_domain
@@ -124,27 +128,49 @@ def test_the_measurement_has_its_keys(no_data: Path) -> None:
 # Commands
 
 
-def cdlm(*words: object, **environment: str) -> subprocess.CompletedProcess:
-    clean = {name: value for name, value in os.environ.items() if name != "CDLM_DATA"}
-    return subprocess.run([sys.executable, "-m", "cdlm", *map(str, words)], capture_output=True, text=True, timeout=300,
-                          env=clean | {"CDLM_OFFLINE": "1"} | environment)
+def command(group: typer.Typer, *words: object) -> Result:
+    return CliRunner().invoke(group, [str(word) for word in words])
 
 
-def test_list_tells_all_domains(tmp_path: Path) -> None:
-    done = cdlm("data", "list", "--json", CDLM_CACHE=str(tmp_path))
-    rows = {row["name"]: row for row in json.loads(done.stdout)}
+def test_list_tells_all_domains(no_data: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(command(data_app, "list", "--json").stdout)}
     assert rows["mnist"]["here"] == "sample" and rows["usps"]["here"] == "none" and rows["mnist"]["license"]
-    assert list(tmp_path.iterdir()) == []
-    table = cdlm("data", "list", CDLM_CACHE=str(tmp_path)).stdout.splitlines()
+    assert not no_data.exists()
+    table = command(data_app, "list").stdout.splitlines()
     assert len(table) == len(rows) + 1 and table[1].split()[:3] == ["mnist", "sample", "package"]
 
 
-def test_info_and_fetch(tmp_path: Path) -> None:
-    facts = json.loads(cdlm("data", "info", "fashionm", "--json", CDLM_CACHE=str(tmp_path)).stdout)
+def test_info(no_data: Path) -> None:
+    facts = json.loads(command(data_app, "info", "fashionm", "--json").stdout)
     assert facts["channels"] == 3 and facts["options"]["background"] == ["photos", "noise"] and len(facts["classes"]) == 10
-    assert "optdigits: full set, 1297 + 500 images, by scikit-learn" in cdlm("data", "fetch", "optdigits").stdout
-    for words, message in ((("fetch", "mnist", "--offline"), "download: switched off"), (("fetch", "mnist"), "CDLM_OFFLINE"),
-                           (("info", "mars"), "unknown domain 'mars'"), (("list", "--root", tmp_path / "gone"), "is not a folder")):
-        done = cdlm("data", *words, CDLM_CACHE=str(tmp_path))
-        assert done.returncode == 1 and done.stderr.startswith("error: ") and message in done.stderr
-        assert "Traceback" not in done.stderr
+    shown = command(data_app, "info", "fashionm").stdout
+    assert "Ankle boot" in shown and shown.count("CDLM_DATA") == 2
+
+
+def test_fetch(no_data: Path) -> None:
+    assert command(data_app, "fetch", "optdigits").stdout == "optdigits: full set, 1297 + 500 images, by scikit-learn\n"
+    for words, message in ((("fetch", "mnist", "--offline"), "download: switched off"), (("info", "mars"), "unknown domain 'mars'"),
+                           (("list", "--root", no_data / "gone"), "is not a folder"),
+                           (("fetch", "mnistm", "--set", "seed=0", "--set", "sky=1"), "has no option 'sky'")):
+        done = command(data_app, *words)
+        assert done.exit_code == 1 and done.stderr.startswith("error: ") and message in done.stderr
+
+
+def test_fetch_tells_what_was_left_out(no_data: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("L", (9, 9)).save(tmp_path / f"{number}.png")
+    (tmp_path / "1.png").write_bytes(b"broken")
+    done = command(data_app, "fetch", tmp_path, "--set", "skip_damaged=true")
+    assert "full set, 1 + 1 images, by folder" in done.stdout and "left out: " in done.stderr and "1.png" in done.stderr
+
+
+def test_the_measurement_is_a_command(no_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"images_per_s": 10, "dataloader_images_per_s": 1, "over_dataloader": 10.0, "fraction_of_step": 0.01, "device": "cpu"}
+    monkeypatch.setattr("cdlm.cli.bench_data", lambda device: facts | {"device": device})
+    assert json.loads(command(bench_app, "data", "--json").stdout) == facts
+    assert command(bench_app, "data").stdout == "10 images/s, 10.0 times a DataLoader (1), 1.00% of a training step; cpu\n"
+
+
+def test_the_groups_hang_on_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "cdlm", "data", "--help"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and all(word in done.stdout for word in ("list", "info", "fetch"))

@@ -117,7 +117,8 @@ def test_whole_sets_say_how_to_get_them(no_data: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("CDLM_OFFLINE", "1")
     for name, recipe in CATALOG.items():
         if recipe.resources:
-            with pytest.raises(NotFoundError, match="Tried:\n.*not set\n.*cache: .*\n.*download: .*CDLM_OFFLINE\nWhat to do: .*CDLM_DATA"):
+            told = "Tried:\n.*not set\n.*cache: .*\n.*download: .*CDLM_OFFLINE\nWhat to do: .*CDLM_DATA"
+            with pytest.raises(NotFoundError, match=told):
                 open_domain(name, "full")
 
 
@@ -141,6 +142,7 @@ def test_images_lie_over_photographs_of_their_own_split(no_data: Path, tmp_path:
         assert torch.equal(split.labels, plain.labels)
         options = torch.stack([(plain.images.int() - value).abs().expand(-1, 3, -1, -1) for value in ground])
         assert (options == split.images).flatten(2).all(2).any(0).all()
+    assert [checksum(split)[:8] for split in (domain.train, domain.test)] == ["f8160eb2", "df8d4152"]     # on any machine
 
 
 def test_blending_is_the_same_for_a_seed_and_another_for_another(no_data: Path, tmp_path: Path, monkeypatch) -> None:
@@ -152,7 +154,7 @@ def test_blending_is_the_same_for_a_seed_and_another_for_another(no_data: Path, 
     assert sums() == first != sums(seed=1)
     monkeypatch.setenv("CDLM_CACHE", str(tmp_path / "another"))
     assert sums(seed=0) == first
-    assert [part[:8] for part in first] == ["cc", "cc"] or len(first[0]) == 64
+    assert [part[:8] for part in first] == ["70f25162", "9670bf5d"]             # on any machine
 
 
 def test_noise_is_uniform_and_independent(no_data: Path) -> None:
@@ -186,11 +188,12 @@ def test_unknown_options_are_refused(no_data: Path, options: dict, words: str) -
 def test_gray_color_palette_transparency_and_sixteen_bits(tmp_path: Path) -> None:
     color = np.zeros((28, 28, 3), np.uint8)
     color[..., 0] = 200
+    few_colors = Image.fromarray(color).convert("P", palette=Image.Palette.ADAPTIVE)
     half = np.dstack([color, np.full((28, 28), 0, np.uint8)])
     files = {
         "gray": (save(tmp_path / "gray.png", gray(77)), (77, 77, 77)),
         "color": (save(tmp_path / "color.png", color), (200, 0, 0)),
-        "palette": (save(tmp_path / "palette.gif", Image.fromarray(color).convert("P", palette=Image.Palette.ADAPTIVE)), (200, 0, 0)),
+        "palette": (save(tmp_path / "palette.gif", few_colors), (200, 0, 0)),
         "transparent": (save(tmp_path / "rgba.png", half), (255, 255, 255)),
         "gray with alpha": (save(tmp_path / "la.png", Image.new("LA", (28, 28), (9, 255))), (9, 9, 9)),
         "one bit": (save(tmp_path / "one.png", Image.new("1", (28, 28), 1)), (255, 255, 255)),
@@ -231,8 +234,8 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, monkeypatch: pyte
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
     Image.fromarray(np.ones((9, 9), np.float32)).save(tmp_path / "floats.tif")
     Image.fromarray(np.full((9, 9), 70_000, np.int32)).save(tmp_path / "deep.tif")
-    for name, words in (("half", "truncated"), ("page", "cannot identify"), ("empty", "cannot identify"), ("film", "several frames"),
-                        ("floats", "not whole numbers"), ("deep", "beyond 16 bits")):
+    for name, words in (("half", "truncated"), ("page", "cannot identify"), ("empty", "cannot identify"),
+                        ("film", "several frames"), ("floats", "not whole numbers"), ("deep", "beyond 16 bits")):
         [path] = tmp_path.glob(f"{name}.*")
         with pytest.raises(DamagedError, match=rf"{path.name} cannot be used as an image: .*{words}"):
             read_picture(path)
@@ -260,7 +263,7 @@ def test_altered_pictures_are_read_or_refused(tmp_path_factory, noise: bytes, pl
 def make_folder(folder: Path, classes: tuple[str, ...] = ("cat", "dog"), count: int = 10) -> Path:
     for value, name in enumerate(classes):
         for number in range(count):
-            save(folder / name / f"{number:02}.png", gray(100 * value + number))
+            save(folder / name / f"{number:02}.png", gray((100 * value + number) % 256))
     return folder
 
 
