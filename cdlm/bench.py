@@ -20,7 +20,7 @@ from cdlm.methods.cdlm import CDLM, CDLMConfig
 __all__ = ["PlainMNIST", "bench_data", "seconds_each"]
 
 
-# 60_data: Feeding a network
+# 60_data: Is it fast?
 
 class PlainMNIST(datasets.MNIST):
     """A split as torchvision's own MNIST: image by image, through Pillow, to a normalized tensor."""

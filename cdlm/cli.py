@@ -30,6 +30,7 @@ __all__ = [
     "app",
     "bench_app",
     "bench_data_command",
+    "bench_group",
     "choose_device",
     "clear_errors",
     "data_app",
@@ -176,7 +177,7 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a
 # 91_command_line: The commands
 
 data_app = typer.Typer(help="Which data sets there are, what of them is here, and getting the rest.", no_args_is_help=True)
-bench_app = typer.Typer(help="What things cost on this machine.", no_args_is_help=True)
+bench_app = typer.Typer(no_args_is_help=True)
 FOLDER_OPTION = typer.Option(help="folder to look in first")
 JSON_OPTION = typer.Option("--json", help="print JSON")
 
@@ -224,6 +225,11 @@ def data_fetch_command(
     typer.echo(f"{name}: {domain.found}")
     for message in domain.skipped:
         typer.echo(f"left out: {message}", err=True)
+
+
+@bench_app.callback()
+def bench_group() -> None:
+    """What things cost on this machine."""
 
 
 @bench_app.command("data")

@@ -130,7 +130,7 @@ def check_members(path: Path, members: Iterable[tuple[str, int, bool]], limit: i
     total = 0
     for number, (name, size, plain) in enumerate(members):
         parts = PurePosixPath(name.replace("\\", "/")).parts
-        if not plain or not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
+        if not plain or not parts or ".." in parts or parts[0][0] == "/" or ":" in parts[0]:
             raise DamagedError(f"{path} holds {name!r}, which leads out of its folder or is no file: refused")
         total += size
         if total > limit or number >= MAX_MEMBERS:
@@ -152,9 +152,9 @@ def unpack_archive(path: Path, folder: Path, limit: int = MAX_ARCHIVE_BYTES) -> 
                 with tarfile.open(path) as archive:
                     check_members(path, ((m.name, m.size, m.isfile() or m.isdir()) for m in archive), limit)
                     archive.extractall(place, filter="data")
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-            if isinstance(error, DataError):
-                raise
+                    while archive.fileobj.read(PIECE):          # to the very end, where the checksum is
+                        pass
+        except (zipfile.BadZipFile, gzip.BadGzipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError) as error:
             raise DamagedError(f"{path} is truncated or damaged ({type(error).__name__}); delete it and get it again") from None
     return folder
 

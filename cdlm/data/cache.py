@@ -55,7 +55,7 @@ def files_fingerprint(folder: Path, files: Iterable[Path]) -> str:
 
 @dataclass(frozen=True)
 class Pieces:
-    """An array that is made piece by piece: shape and type of an item, and the pieces, (n, *shape) each, in order."""
+    """An array that is made piece by piece: shape and type of an item, and the pieces, each ``(n, *shape)``, in order."""
 
     shape: tuple[int, ...]
     pieces: Iterable[np.ndarray]

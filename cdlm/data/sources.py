@@ -252,7 +252,11 @@ def download_file(remote: RemoteFile, folder: Path) -> Path:
                 return target
             for url in remote.urls:
                 try:
-                    continue_download(url, part)
+                    if part.exists():
+                        continue_download(url, part)
+                    if not part.exists() or file_checksum(part, kind) != remote.checksum:     # the parts did not fit
+                        part.unlink(missing_ok=True)
+                        continue_download(url, part)
                     check_download(part, url, remote.checksum)
                     os.replace(part, target)
                     return target
