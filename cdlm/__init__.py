@@ -7,9 +7,14 @@
 - ``cdlm.modulation``: Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 - ``cdlm.losses``: Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
+- ``cdlm.discrepancy``: Distances between two samples of features: moments, CORAL, maximum mean discrepancy.
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 - ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
+- ``cdlm.theory.moments``: Eqs. 1-6: the modulated code and its moments.
 - ``cdlm.theory.divergence``: Eqs. 7-10: divergence between two codes, before and after modulation.
+- ``cdlm.theory.partial``: Eqs. 11-15: partial modulations, and what they do to the divergence.
+- ``cdlm.theory.objective``: Eqs. 16-18 and 20-22: from the joint bound to the losses and the updates.
+- ``cdlm.theory.alignment``: Eqs. 19 and 24: the adversarial term, its optimum, and what it measures.
 - ``cdlm.theory.bound``: Eq. 23: the bound on the target error, and the distances between domains in it.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
 - ``cdlm.data.domains``: What the domains are, where their images come from, and how they are split.
@@ -28,6 +33,7 @@
 - ``cdlm.data.augment``: Random changes to a batch, in one pass on its device.
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
+- ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
 - ``cdlm.training``: The loop: device, steps, log, and what stops it.
 - ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.

@@ -20,13 +20,25 @@ from cdlm.bench import bench_data
 from cdlm.data.archives import DataError
 from cdlm.data.catalog import domain_info, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
-from cdlm.runs import METHODS, RunError, RunSpec, evaluate, processor, provenance, record, run, write_json
+from cdlm.runs import (
+    METHODS,
+    RunError,
+    RunSpec,
+    evaluate,
+    measure_moments,
+    processor,
+    provenance,
+    record,
+    run,
+    write_json,
+)
 from cdlm.theory.ledger import LedgerError
 from cdlm.training import TrainingError
 
 __all__ = [
     "FOLDER_OPTION",
     "JSON_OPTION",
+    "MEASUREMENTS",
     "app",
     "bench_app",
     "bench_data_command",
@@ -40,6 +52,7 @@ __all__ = [
     "doctor_command",
     "evaluate_command",
     "main",
+    "measure_command",
     "parse_settings",
     "record_command",
     "train_command",
@@ -147,6 +160,27 @@ def record_command(
     with clear_errors():
         write_json(path, record(folders))
     typer.echo(f"{path}: {len(folders)} runs")
+
+
+# 91_command_line: The commands
+
+MEASUREMENTS = {"moments": measure_moments}
+
+
+@app.command("measure")
+def measure_command(
+    what: Annotated[str, typer.Argument(help=f"one of: {', '.join(MEASUREMENTS)}")],
+    folders: Annotated[list[Path], typer.Argument(help="folders of runs that differ in their seed only")],
+    out: Annotated[Path, typer.Option(help="JSON file to write, such as book/results/measurements/NAME.json")],
+) -> None:
+    """Measure stored runs in one of the ways that a chapter needs, and store the record."""
+    with clear_errors():
+        if what not in MEASUREMENTS:
+            raise RunError(f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
+        found = MEASUREMENTS[what](folders)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, found)
+    typer.echo(f"{out}: {what} of {len(folders)} runs")
 
 
 # 91_command_line: The commands

@@ -27,6 +27,7 @@ __all__ = [
     "sigma_st",
     "sigma_t",
     "sigma_ts",
+    "symbols",
     "z",
     "z_st",
     "z_ts",
@@ -35,16 +36,17 @@ __all__ = [
 
 # 92_ledger: Symbols, once
 
-mu_s, mu_t = sp.Symbol("mu_s", real=True), sp.Symbol("mu_t", real=True)
-sigma_s, sigma_t = sp.Symbol("sigma_s", positive=True), sp.Symbol("sigma_t", positive=True)
-h_s, h_t = sp.Symbol("h_s", real=True), sp.Symbol("h_t", real=True)
-mu_hs, mu_ht = sp.Symbol(r"\mu_{h_s}", real=True), sp.Symbol(r"\mu_{h_t}", real=True)
-sigma_hs, sigma_ht = sp.Symbol(r"\sigma_{h_s}", positive=True), sp.Symbol(r"\sigma_{h_t}", positive=True)
-epsilon, z = sp.Symbol("epsilon", real=True), sp.Symbol("z", real=True)
-gamma1, gamma2 = sp.Symbol("gamma_1", nonnegative=True), sp.Symbol("gamma_2", nonnegative=True)
-z_st, z_ts = sp.Symbol(r"\ddot{z}_{st}", real=True), sp.Symbol(r"\ddot{z}_{ts}", real=True)
-mu_st, mu_ts = sp.Symbol("mu_st", real=True), sp.Symbol("mu_ts", real=True)
-sigma_st, sigma_ts = sp.Symbol("sigma_st", positive=True), sp.Symbol("sigma_ts", positive=True)
+def symbols(names: str, **assumptions: bool) -> list[sp.Symbol]:
+    """Symbols of these names, separated by blanks; names are LaTeX where they have braces."""
+    return [sp.Symbol(name, **assumptions) for name in names.split()]
+
+
+mu_s, mu_t, mu_hs, mu_ht = symbols(r"mu_s mu_t \mu_{h_s} \mu_{h_t}", real=True)
+sigma_s, sigma_t, sigma_hs, sigma_ht = symbols(r"sigma_s sigma_t \sigma_{h_s} \sigma_{h_t}", positive=True)
+h_s, h_t, epsilon, z = symbols("h_s h_t epsilon z", real=True)
+gamma1, gamma2 = symbols("gamma_1 gamma_2", nonnegative=True)
+z_st, z_ts, mu_st, mu_ts = symbols(r"\ddot{z}_{st} \ddot{z}_{ts} \mu_{st} \mu_{ts}", real=True)
+sigma_st, sigma_ts = symbols(r"\sigma_{st} \sigma_{ts}", positive=True)
 
 
 # 92_ledger: Symbols, once
