@@ -3,10 +3,10 @@
     python tests/mutants.py            every planted error, for all equations
     python tests/mutants.py 7 10       those of equations 7 and 10
 
-Each error stands in a copy of the package: a plus for a minus, times for divided by, a dropped minus, a constant or an
-exponent that is not what it was. The tests that the ledger lists for the equation run against the copy. Printed is, for each
-error, the test that failed first; two changes that change nothing must survive; the last line is ``killed/total``. The exit
-status is 0 if every error was noticed and no control was.
+Each error is put into the running package and taken out again; no file is changed: a plus for a minus, times for divided by,
+a dropped minus, a constant or an exponent that is not what it was, a result with a factor or another sign. The tests that the
+ledger lists for the equation run against it. Printed is, for each error, the test that failed first; two changes that change
+nothing must survive; the last line is ``killed/total``. The exit status is 0 if every error was noticed and no control was.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import functools
+import inspect
 import io
 import json
 import multiprocessing
 import os
 import queue
-import shutil
 import sys
-import tempfile
+import types
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -38,14 +39,13 @@ SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A changed module of the package, and the tests that should notice."""
+    """A function of the package with another body."""
 
-    equation: int
-    function: str           # dotted name
-    change: str             # what was changed, for the reader
-    module: str             # path of the module, relative to the package
-    source: str             # the whole module with the change
-    tests: tuple[str, ...]
+    function: str               # dotted name, as the ledger gives it
+    change: str                 # what was changed, for the reader
+    file: Path
+    path: tuple[str, ...]       # of the function in its module
+    code: types.CodeType        # the changed body
 
 
 def body_nodes(function: ast.AST) -> Iterator[ast.AST]:
@@ -107,105 +107,129 @@ def place(name: str) -> tuple[Path, list[str]]:
     raise SystemExit(f"error: the ledger names {name}, which is not in the package")
 
 
+def function_nodes(tree: ast.Module, path: list[str]) -> Iterator[tuple[list[str], ast.FunctionDef]]:
+    """The function of that path with its path, or every method where it is a class."""
+    found = find(tree, path)
+    if isinstance(found, ast.FunctionDef):
+        yield path, found
+    else:
+        yield from (([*path, node.name], node) for node in found.body if isinstance(node, ast.FunctionDef))
+
+
+def code_of(tree: ast.Module, file: Path, path: list[str]) -> types.CodeType:
+    """The compiled body of a function, found by its path in a compiled module."""
+    code = compile(ast.fix_missing_locations(copy.deepcopy(tree)), str(file), "exec", dont_inherit=True)
+    for name in path:
+        code = next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == name)
+    return code
+
+
 def mutants(row: dict) -> Iterator[Mutant]:
     """All planted errors of one row of the ledger."""
     for name in row["api"]:
         file, path = place(name)
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        found = find(tree, path)
-        functions = [found] if isinstance(found, ast.FunctionDef) else [n for n in found.body if isinstance(n, ast.FunctionDef)]
-        for function in functions:
+        for inner, function in function_nodes(tree, path):
             for change in changes(function):
-                yield Mutant(row["equation"], name, change, str(file.relative_to(ROOT)), ast.unparse(tree), tuple(row["tests"]))
+                yield Mutant(name, change, file, tuple(inner), code_of(tree, file, inner))
 
 
-def controls(row: dict) -> Iterator[Mutant]:
-    """Two changes that change nothing: the module written anew, and the terms of a sum exchanged."""
+def controls() -> Iterator[Mutant]:
+    """Two changes that change nothing: a function compiled anew, and the terms of its sum exchanged."""
     file, path = place("cdlm.modulation.modulate")
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    where = (str(file.relative_to(ROOT)),)
-    yield Mutant(row["equation"], "no-op", "written anew", *where, ast.unparse(tree), tuple(row["tests"]))
+    yield Mutant("control", "compiled anew", file, tuple(path), code_of(tree, file, path))
     total = next(n for n in body_nodes(find(tree, path)) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add))
     total.left, total.right = total.right, total.left
-    yield Mutant(row["equation"], "no-op", "terms of a sum exchanged", *where, ast.unparse(tree), tuple(row["tests"]))
+    yield Mutant("control", "terms of a sum exchanged", file, tuple(path), code_of(tree, file, path))
 
 
-def first_failure(mutant: Mutant, results: multiprocessing.Queue) -> None:
-    """In a process of its own: run the tests against a copy of the package with the error in it."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        shutil.copytree(ROOT / "cdlm", folder / "cdlm", ignore=shutil.ignore_patterns("__pycache__"))
-        (folder / mutant.module).write_text(mutant.source, encoding="utf-8")
-        sys.path.insert(0, str(folder))
-        os.chdir(ROOT)
-        import pytest
+class First:
+    """Pytest plugin: the first test that did not pass."""
 
-        class First:
-            failed = ""
+    failed = ""
 
-            def pytest_runtest_logreport(self, report):
-                if report.outcome == "failed" and not self.failed:
-                    self.failed = report.nodeid
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.outcome == "failed" and not self.failed:
+            self.failed = report.nodeid
 
-            def pytest_collectreport(self, report):
-                if report.outcome == "failed" and not self.failed:
-                    self.failed = f"{report.nodeid} (does not load)"
 
+def target(mutant: Mutant) -> types.FunctionType:
+    """The function in the running package whose body is exchanged."""
+    module = import_module(".".join(mutant.file.relative_to(ROOT).with_suffix("").parts))
+    found = functools.reduce(lambda value, name: inspect.getattr_static(value, name), mutant.path, module)
+    found = getattr(found, "__func__", found)                       # static and class methods
+    return inspect.unwrap(found)
+
+
+def try_all(planted: list[Mutant], tests: list[str], results: multiprocessing.Queue) -> None:
+    """In a process of its own: the first failing test for each mutant, or "" where none failed; put one by one."""
+    import hypothesis
+    import pytest
+
+    os.chdir(ROOT)
+    found_is_enough = (hypothesis.Phase.explicit, hypothesis.Phase.generate)         # no search for the simplest example
+    hypothesis.settings.register_profile("planted", phases=found_is_enough, database=None)
+    hypothesis.settings.load_profile("planted")
+
+    def first_failure() -> str:
         first = First()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *mutant.tests], plugins=[first])
-        import cdlm
+            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[first])
+        return first.failed if status in (0, 1) else f"error: pytest ended with status {status}"
 
-        if not str(cdlm.__file__).startswith(str(folder)):
-            results.put("error: the tests did not use the copy of the package")
-        elif status not in (0, 1, 2):
-            results.put(f"error: pytest ended with status {status}")
-        else:
-            results.put(first.failed)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if broken := first_failure():
+        results.put(f"error: fails without any change: {broken}")
+        return
+    for mutant in planted:
+        function = target(mutant)
+        before, function.__code__ = function.__code__, mutant.code
+        results.put(first_failure())
+        function.__code__ = before
 
 
-def verdicts(planted: Iterable[Mutant], context: multiprocessing.context.BaseContext) -> Iterator[tuple[Mutant, str]]:
-    """Each mutant with the first test that noticed it, or "" if none did; as many at a time as there are cores."""
+def verdicts(tasks: Iterable[tuple[int, list[Mutant], list[str]]]) -> Iterator[tuple[int, Mutant, str]]:
+    """Each mutant with the first test that noticed it, or ""; a process for each equation, one for each core at a time."""
+    context = multiprocessing.get_context("fork")
     running: deque = deque()
 
-    def wait() -> tuple[Mutant, str]:
-        mutant, process, results = running.popleft()
-        try:
-            return mutant, results.get(timeout=300)
-        except queue.Empty:
-            return mutant, "error: no answer in five minutes"
-        finally:
-            process.join(10)
-            process.kill()
+    def wait() -> Iterator[tuple[int, Mutant, str]]:
+        number, planted, process, results = running.popleft()
+        for mutant in planted:
+            try:
+                verdict = results.get(timeout=300)
+            except queue.Empty:
+                verdict = "error: no answer in five minutes"
+            yield number, mutant, verdict
+            if verdict.startswith("error"):
+                break
+        process.kill()
 
-    for mutant in planted:
+    for number, planted, tests in tasks:
         if len(running) == (os.cpu_count() or 1):
-            yield wait()
+            yield from wait()
         results = context.Queue()
-        process = context.Process(target=first_failure, args=(mutant, results))
+        process = context.Process(target=try_all, args=(planted, tests, results))
         process.start()
-        running.append((mutant, process, results))
+        running.append((number, planted, process, results))
     while running:
-        yield wait()
+        yield from wait()
 
 
 def main(arguments: list[str]) -> int:
-    # Inherited by every process, where processes can be forked; the package itself is loaded by each, from its own copy.
-    for name in LOADED_ONCE:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise SystemExit("error: this needs a system that can fork processes (Linux, macOS)")
+    for name in LOADED_ONCE:        # inherited by every process; the package itself is loaded by each
         import_module(name)
     recorded = json.loads((ROOT / "cdlm/theory/ledger.json").read_text(encoding="utf-8"))["equations"]
-    wanted = [int(number) for number in arguments] or sorted(map(int, recorded))
-    ledger = [{"equation": number, **recorded[str(number)]} for number in wanted]
-    context = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
-    killed, total, broken = 0, 0, False
-    for mutant, verdict in verdicts((mutant for row in ledger for mutant in mutants(row)), context):
-        total += 1
-        killed += bool(verdict)
+    wanted = arguments or sorted(recorded, key=int)
+    tasks = [(int(number), list(mutants(recorded[number])), list(recorded[number]["tests"])) for number in wanted]
+    killed, total, broken = 0, sum(len(planted) for _, planted, _ in tasks), False
+    for number, mutant, verdict in verdicts(tasks):
+        killed += bool(verdict) and not verdict.startswith("error")
         broken |= verdict.startswith("error")
-        print(f"Eq. {mutant.equation:2} {mutant.function}: {mutant.change}: {verdict or 'SURVIVED'}", flush=True)
-    for mutant, verdict in verdicts(controls(ledger[0]), context):
+        print(f"Eq. {number:2} {mutant.function}: {mutant.change}: {verdict or 'SURVIVED'}", flush=True)
+    for _, mutant, verdict in verdicts([(1, list(controls()), list(recorded["1"]["tests"]))]):
         broken |= bool(verdict)
         print(f"control: {mutant.change}: {'survived' if not verdict else 'KILLED by ' + verdict}", flush=True)
     print(f"{killed}/{total}")
