@@ -15,7 +15,7 @@ endif
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test test-all sync adopt execute check lint clean
+.PHONY: help book lab test test-all sync adopt execute ledger check lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -59,8 +59,12 @@ execute: $(VENV)/.all ## run the chapters that changed; CHAPTER=20_vae for one, 
 	$(PY) figures/from_notebooks.py
 	$(PY) figures/results_table.py
 
+ledger: $(VENV)/.all ## run the tests of the paper's equations and record what they find
+	$(PY) book/tools/ledger.py
+
 check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and package
 	$(PY) book/tools/check.py
+	$(PY) book/tools/ledger.py --check
 	$(PY) figures/from_notebooks.py --check
 	$(PY) figures/results_table.py --check
 

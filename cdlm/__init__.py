@@ -7,19 +7,39 @@
 - ``cdlm.modulation``: Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 - ``cdlm.losses``: Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
+- ``cdlm.discrepancy``: Distances between two samples of features: moments, CORAL, maximum mean discrepancy.
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 - ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
+- ``cdlm.theory.moments``: Eqs. 1-6: the modulated code and its moments.
+- ``cdlm.theory.divergence``: Eqs. 7-10: divergence between two codes, before and after modulation.
+- ``cdlm.theory.partial``: Eqs. 11-15: partial modulations, and what they do to the divergence.
 - ``cdlm.theory.objective``: Eqs. 16-18 and 20-22: from the joint bound to the losses and the updates.
+- ``cdlm.theory.alignment``: Eqs. 19 and 24: the adversarial term, its optimum, and what it measures.
+- ``cdlm.theory.bound``: Eq. 23: the bound on the target error, and the distances between domains in it.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
 - ``cdlm.data.domains``: What the domains are, where their images come from, and how they are split.
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.
+- ``cdlm.data.archives``: Reading files of others without trusting them, and writing so that nobody reads a half.
+- ``cdlm.data.cache``: Arrays made once and mapped into memory.
+- ``cdlm.data.sources``: Where data come from: the order of the search, and downloads.
+- ``cdlm.data.pictures``: Image files of every kind as bytes of one size.
+- ``cdlm.data.recipes``: What a domain tells of itself, and the story of how it was got.
+- ``cdlm.data.whole``: The whole sets of digits and clothes, plain and blended into photographs.
+- ``cdlm.data.render``: Colored meshes drawn at any pose: a pinhole camera and a z-buffer over points.
+- ``cdlm.data.sketch``: Drawings of photographs: pencil sketches by color dodge, edges by Canny.
+- ``cdlm.data.bop``: LineMod in the layout of BOP: renders of its models, crops of its frames.
+- ``cdlm.data.pairs``: Faces and their sketches, shoes and their edges.
+- ``cdlm.data.catalog``: All domains by name, any folder as a domain, and what is there.
+- ``cdlm.data.augment``: Random changes to a batch, in one pass on its device.
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
+- ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
 - ``cdlm.training``: The loop: device, steps, log, and what stops it.
 - ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.
 - ``cdlm.theory.ledger``: The equation ledger: what was checked, how, and whether that is still so.
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.
+- ``cdlm.bench``: What things cost, measured beside what others use.
 - ``cdlm.cli``: The command line; it calls what the chapters define.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

@@ -16,17 +16,43 @@ import torch
 import typer
 from tqdm import tqdm
 
+from cdlm.bench import bench_data
+from cdlm.data.archives import DataError
+from cdlm.data.catalog import domain_info, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
-from cdlm.runs import METHODS, RunError, RunSpec, evaluate, processor, provenance, record, run, write_json
+from cdlm.runs import (
+    METHODS,
+    RunError,
+    RunSpec,
+    evaluate,
+    measure_moments,
+    processor,
+    provenance,
+    record,
+    run,
+    write_json,
+)
+from cdlm.theory.ledger import LedgerError
 from cdlm.training import TrainingError
 
 __all__ = [
+    "FOLDER_OPTION",
+    "JSON_OPTION",
+    "MEASUREMENTS",
     "app",
+    "bench_app",
+    "bench_data_command",
+    "bench_group",
     "choose_device",
     "clear_errors",
+    "data_app",
+    "data_fetch_command",
+    "data_info_command",
+    "data_list_command",
     "doctor_command",
     "evaluate_command",
     "main",
+    "measure_command",
     "parse_settings",
     "record_command",
     "train_command",
@@ -43,7 +69,8 @@ def clear_errors() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except (RunError, TrainingError, UnknownDomainError, MissingDataError, OSError) as error:
+    except (RunError, TrainingError, UnknownDomainError, MissingDataError, DataError,
+            LedgerError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -137,6 +164,27 @@ def record_command(
 
 # 91_command_line: The commands
 
+MEASUREMENTS = {"moments": measure_moments}
+
+
+@app.command("measure")
+def measure_command(
+    what: Annotated[str, typer.Argument(help=f"one of: {', '.join(MEASUREMENTS)}")],
+    folders: Annotated[list[Path], typer.Argument(help="folders of runs that differ in their seed only")],
+    out: Annotated[Path, typer.Option(help="JSON file to write, such as book/results/measurements/NAME.json")],
+) -> None:
+    """Measure stored runs in one of the ways that a chapter needs, and store the record."""
+    with clear_errors():
+        if what not in MEASUREMENTS:
+            raise RunError(f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
+        found = MEASUREMENTS[what](folders)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, found)
+    typer.echo(f"{out}: {what} of {len(folders)} runs")
+
+
+# 91_command_line: The commands
+
 @app.command("doctor")
 def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False) -> None:
     """Tell versions, devices, and which data sets are found where."""
@@ -160,6 +208,77 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a
             typer.echo(f"  {name:14} {text}")
 
 
+# 91_command_line: The commands
+
+data_app = typer.Typer(help="Which data sets there are, what of them is here, and getting the rest.", no_args_is_help=True)
+bench_app = typer.Typer(no_args_is_help=True)
+FOLDER_OPTION = typer.Option(help="folder to look in first")
+JSON_OPTION = typer.Option("--json", help="print JSON")
+
+
+@data_app.command("list")
+def data_list_command(root: Annotated[Path | None, FOLDER_OPTION] = None,
+                      as_json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """Tell of each domain how much of it is on this machine, and by which way."""
+    with clear_errors():
+        rows = overview(root)
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    typer.echo(f"{'domain':12} {'here':8} {'by':24} {'images':>15}   {'whole set':>15}   license")
+    for row in rows:
+        here, whole = (f"{train} + {test}" for train, test in ((row["train"], row["test"]), row["whole"]))
+        typer.echo(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>15}   {whole:>15}   {row['license']}")
+
+
+@data_app.command("info")
+def data_info_command(name: Annotated[str, typer.Argument(help="domain, such as mnistm")],
+                      root: Annotated[Path | None, FOLDER_OPTION] = None,
+                      as_json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """Tell all that is known of a domain: classes, sizes, origin, license, and how to get it."""
+    with clear_errors():
+        facts = domain_info(name, root)
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for key, value in facts.items():
+        for item in value if key == "otherwise" else [value]:
+            typer.echo(f"{key:10} {', '.join(map(str, item)) if isinstance(item, (list, dict)) else item}")
+
+
+@data_app.command("fetch")
+def data_fetch_command(
+    name: Annotated[str, typer.Argument(help="domain, such as mnist, or a folder of images")],
+    root: Annotated[Path | None, FOLDER_OPTION] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="such as background=noise; repeatable")] = None,
+) -> None:
+    """Get the whole of a domain, download what is missing, make what is made, and keep it."""
+    with clear_errors():
+        domain = open_domain(name, "full", root, not offline, **parse_settings(setting or []))
+    typer.echo(f"{name}: {domain.found}")
+    for message in domain.skipped:
+        typer.echo(f"left out: {message}", err=True)
+
+
+@bench_app.callback()
+def bench_group() -> None:
+    """What things cost on this machine."""
+
+
+@bench_app.command("data")
+def bench_data_command(device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+                       as_json: Annotated[bool, JSON_OPTION] = False) -> None:
+    """Measure images per second, beside torchvision's DataLoader and a training step, in one run."""
+    with clear_errors():
+        facts = bench_data(choose_device(device))
+    typer.echo(json.dumps(facts) if as_json else
+               f"{facts['images_per_s']} images/s, {facts['over_dataloader']} times a DataLoader "
+               f"({facts['dataloader_images_per_s']}), {facts['fraction_of_step']:.2%} of a training step; {facts['device']}")
+
+
 def main() -> None:
     """Entry point of the command ``cdlm``."""
+    app.add_typer(data_app, name="data")
+    app.add_typer(bench_app, name="bench")
     app()

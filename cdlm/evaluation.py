@@ -1,18 +1,40 @@
 """Accuracy through each path of the model, per class and overall.
 
-Generated from book/src/10_domain_shift.md by `make sync`: edit there, not here.
+Generated from book/src/10_domain_shift.md, book/src/50_moments.md, book/src/55_bound.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cdlm.data.batches import normalize
+from cdlm.modulation import modulate
+from cdlm.nets import Encoded
+from cdlm.theory.bound import a_distance
+from cdlm.theory.moments import modulated_mean, modulated_sigma, simplified_mean, simplified_sigma
 
-__all__ = ["accuracy", "per_class_accuracy", "predict"]
+__all__ = [
+    "QUANTILE_LEVELS",
+    "VarianceParts",
+    "accuracy",
+    "encode_images",
+    "jarque_bera",
+    "mean_gaps",
+    "measure_modulation",
+    "per_class_accuracy",
+    "predict",
+    "proxy_a_distance",
+    "regress",
+    "rounded",
+    "sampled_moments",
+    "variance_parts",
+]
 
 
 # 10_domain_shift: The method
@@ -34,3 +56,151 @@ def per_class_accuracy(predicted: Tensor, labels: Tensor, classes: int = 10) -> 
     """Share predicted right among the images of each class, (classes,) float64; not a number for an absent class."""
     right = torch.bincount(labels[predicted == labels], minlength=classes)
     return right.double() / torch.bincount(labels, minlength=classes)
+
+
+# 50_moments: On a trained model
+
+@torch.no_grad()
+def encode_images(encoder: Callable[[Tensor], Encoded], images: Tensor, batch_size: int = 500) -> Encoded:
+    """What an encoder says of byte images (N, C, 28, 28): mu, sigma and h, (N, latent) float64 each."""
+    parts = [encoder(normalize(part)) for part in images.split(batch_size)]
+    return Encoded(*(torch.cat(values).double() for values in zip(*parts)))
+
+
+def jarque_bera(x: Tensor) -> Tensor:
+    """Jarque-Bera statistic of normality for each column of ``x`` (N, columns), (columns,).
+
+    It is 0 for skewness 0 and kurtosis 3. For normal columns it is nearly chi-squared with two degrees of
+    freedom, so that it exceeds a value v with probability exp(-v / 2). Not a number for a constant column.
+    """
+    standard = (x - x.mean(0)) / x.std(0, correction=0)
+    return len(x) / 6 * ((standard**3).mean(0) ** 2 + ((standard**4).mean(0) - 3) ** 2 / 4)
+
+
+def regress(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope of the regression of each column of ``y`` on the same column of ``x``, and their correlation.
+
+    Both are (N, columns); returns (columns,) each. Not a number where a column is constant.
+    """
+    dx, dy = x - x.mean(0), y - y.mean(0)
+    slope = (dx * dy).mean(0) / (dx**2).mean(0)
+    return slope, slope * dx.square().mean(0).sqrt() / dy.square().mean(0).sqrt()
+
+
+# 50_moments: On a trained model
+
+def sampled_moments(own: Encoded, h_other: Tensor, gamma1: float, gamma2: float, draws: int,
+                    generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of codes drawn by ``modulate`` for each own image, (N, latent) each.
+
+    Every one of the ``draws`` takes the feature of a random image of the other domain, ``h_other`` (M, latent),
+    and a fresh noise.
+    """
+    total, squares = torch.zeros_like(own.mu), torch.zeros_like(own.mu)
+    for _ in range(draws):
+        chosen = torch.randint(len(h_other), (len(own.mu),), generator=generator)
+        eps = torch.randn(own.mu.shape, generator=generator, dtype=own.mu.dtype)
+        shift = modulate(own.mu, own.sigma, h_other[chosen], eps, gamma1, gamma2) - own.mu
+        total, squares = total + shift, squares + shift**2
+    mean = total / draws
+    return own.mu + mean, (squares / draws - mean**2).sqrt()
+
+
+class VarianceParts(NamedTuple):
+    """Variance of a code over pairs of images, by its cause, (latent,) each; the three add up to the whole."""
+
+    own: Tensor      # the own image's mean and deviation
+    other: Tensor    # the other image's feature
+    noise: Tensor
+
+
+def variance_parts(own: Encoded, h_other: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> VarianceParts:
+    """Variance of the modulated code of random pairs: own images (N, latent), other features (M, latent)."""
+    centers = own.mu + gamma1 * own.sigma * h_other.mean(0)             # Eq. 3 for each own image
+    scale = own.sigma.square().mean(0)
+    spread = h_other.var(0, correction=0)
+    return VarianceParts(centers.var(0, correction=0), scale * gamma1**2 * spread, scale * gamma2**2)
+
+
+# 50_moments: On a trained model
+
+QUANTILE_LEVELS = tuple(level / 40 for level in range(1, 40))
+
+
+def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, draws: int = 4000, seed: int = 0) -> dict:
+    """Everything that Eqs. 3-6 assume or say of a trained encoder, for the code z_st, by name.
+
+    ``s`` and ``t`` are all images of source and target. Lists are per coordinate, (latent,); ``h_quantiles`` is
+    (levels, latent). Errors in means are in deviations of the code, errors in deviations are ratios.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean, deviation = sampled_moments(s, t.h, gamma1, gamma2, draws, generator)
+    mu_h, sigma_h = t.h.mean(0), t.h.std(0, correction=0)
+    slope, correlation = regress(t.h, t.mu)
+    means = {"eq_3": modulated_mean(s.mu, s.sigma, mu_h, gamma1), "eq_5": simplified_mean(s.mu, t.mu.mean(0), gamma1)}
+    deviations = {"eq_4": modulated_sigma(s.sigma, sigma_h, gamma1, gamma2),
+                  "eq_6": simplified_sigma(s.sigma, t.sigma.mean(0), gamma1)}
+    levels = torch.tensor(QUANTILE_LEVELS, dtype=t.h.dtype)
+    found = {
+        "mu_h": mu_h, "sigma_h": sigma_h, "mu_t": t.mu.mean(0), "mu_t_deviation": t.mu.std(0, correction=0),
+        "sigma_t": t.sigma.mean(0), "sigma_s": s.sigma.mean(0), "sigma_s_quantiles": s.sigma.flatten().quantile(levels),
+        "slope": slope, "correlation": correlation, "jarque_bera": jarque_bera(t.h), "h_quantiles": t.h.quantile(levels, 0),
+        "variance": variance_parts(s, t.h, gamma1, gamma2)._asdict(),
+        "mean_error": {name: ((value - mean) / deviation).square().mean().sqrt() for name, value in means.items()},
+        "deviation_ratio": {name: (value / deviation).log().mean().exp() for name, value in deviations.items()},
+        "example": {"mean": mean[0], "deviation": deviation[0]} | {k: v[0] for k, v in (means | deviations).items()},
+        "gap": mean_gaps(s, t, gamma1, generator),
+    }
+    return {name: rounded(value) for name, value in found.items()}
+
+
+# 50_moments: On a trained model
+
+def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator, pairs: int = 10_000) -> dict[str, Tensor]:
+    """Distances between two means, before and after modulation: of the two domains, and root mean square of random pairs.
+
+    ``features`` is the distance between the mean features of the two domains.
+    """
+    i, j = (torch.randint(len(side.mu), (pairs,), generator=generator) for side in (s, t))
+    before = s.mu[i] - t.mu[j]                                          # (pairs, latent)
+    after = before + gamma1 * (s.sigma[i] * t.h[j] - t.sigma[j] * s.h[i])
+    domains = s.mu.mean(0) - t.mu.mean(0)
+    moved = gamma1 * (s.sigma.mean(0) * t.h.mean(0) - t.sigma.mean(0) * s.h.mean(0))
+    return {"domains_before": domains.norm(), "domains_after": (domains + moved).norm(),
+            "pairs_before": before.square().sum(1).mean().sqrt(), "pairs_after": after.square().sum(1).mean().sqrt(),
+            "features": (s.h.mean(0) - t.h.mean(0)).norm()}
+
+
+def rounded(value: Tensor | dict, digits: int = 6) -> float | list | dict:
+    """A tensor as a number or nested lists, or a dictionary of such, to ``digits`` significant digits."""
+    if isinstance(value, dict):
+        return {name: rounded(part, digits) for name, part in value.items()}
+    if value.dim():
+        return [rounded(part, digits) for part in value]
+    return float(f"{value.item():.{digits}g}")
+
+
+# 55_bound: From the divergence to the A-distance
+
+def proxy_a_distance(features_s: Tensor, features_t: Tensor, kernel: str = "linear", folds: int = 5,
+                     clip: bool = False, seed: int = 0) -> float:
+    """Proxy A-distance 2 (1 - 2 error) between two samples of equal size: about 0 at chance, 2 where all are told apart.
+
+    ``features_s`` and ``features_t`` are (samples, ...) and are flattened. The error is that of a support vector
+    machine with ``kernel`` "linear" or "rbf" on standardized features, cross-validated over ``folds`` that ``seed``
+    deals out. By chance the value can be negative; ``clip`` makes it 0 then. Raises ValueError for samples of different
+    shapes, or fewer of them than folds.
+    """
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    if features_s.shape != features_t.shape:
+        raise ValueError(f"samples of different shapes: {tuple(features_s.shape)} and {tuple(features_t.shape)}")
+    x = torch.cat([features_s, features_t]).detach().flatten(1).double().cpu().numpy()
+    is_target = np.repeat([False, True], len(features_s))
+    machine = make_pipeline(StandardScaler(), SVC(kernel=kernel))
+    deal = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    error = float((cross_val_predict(machine, x, is_target, cv=deal) != is_target).mean())
+    return max(a_distance(error), 0.0) if clip else a_distance(error)

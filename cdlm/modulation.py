@@ -1,13 +1,14 @@
 """Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 
-Generated from book/src/20_vae.md, book/src/30_transfer_latent_space.md by `make sync`: edit there, not here.
+Generated from book/src/20_vae.md, book/src/30_transfer_latent_space.md, book/src/52_partial.md by `make sync`: edit
+there, not here.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["modulate", "reparameterize"]
+__all__ = ["modulate", "modulate_pm1", "modulate_pm2", "reparameterize"]
 
 
 # 20_vae: The trick, as a function
@@ -29,3 +30,23 @@ def modulate(mu: Tensor, sigma: Tensor, h_other: Tensor, eps: Tensor,
     All are (batch, latent): ``mu``, ``sigma`` > 0 of the own domain, ``h_other`` in (0, 1) of the other one.
     """
     return mu + sigma * (gamma1 * h_other + gamma2 * eps)
+
+
+# 52_partial: Equation 11: PM1, the average of two spreads
+
+def modulate_pm1(mu: Tensor, sigma: Tensor, sigma_other: Tensor, eps: Tensor) -> Tensor:
+    """Code of Eq. 11 (PM1): own mean, average of both spreads, for given standard normal noise ``eps``.
+
+    All are (batch, latent): ``mu``, ``sigma`` > 0 of the own domain, ``sigma_other`` > 0 of the other one.
+    """
+    return mu + (sigma + sigma_other) / 2 * eps
+
+
+# 52_partial: Equation 15: PM2, the exchange
+
+def modulate_pm2(mu: Tensor, sigma_other: Tensor, eps: Tensor) -> Tensor:
+    """Code of Eq. 15 (PM2): own mean, the other's spread, for given standard normal noise ``eps``.
+
+    All are (batch, latent): ``mu`` of the own domain, ``sigma_other`` > 0 of the other one.
+    """
+    return mu + sigma_other * eps

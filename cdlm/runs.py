@@ -1,6 +1,6 @@
 """Runs on disk: configuration, metrics, weights, and records with their provenance.
 
-Generated from book/src/90_runs.md by `make sync`: edit there, not here.
+Generated from book/src/50_moments.md, book/src/90_runs.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cdlm.data.domains import Domain, checksum, load_domain
-from cdlm.evaluation import accuracy, predict
+from cdlm.evaluation import accuracy, encode_images, measure_modulation, predict
 from cdlm.methods.cdlm import CDLM, CDLMConfig
+from cdlm.methods.dann import DANN, DANNConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.training import train
 
@@ -44,6 +45,7 @@ __all__ = [
     "load_run",
     "load_spec",
     "measure",
+    "measure_moments",
     "metric_values",
     "new_folder",
     "processor",
@@ -57,10 +59,35 @@ __all__ = [
 ]
 
 
+# 50_moments: On a trained model
+
+def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
+    """A record of what Eqs. 3-6 assume, measured on the test images of stored runs of CDLM that differ in their seed only.
+
+    Raises RunError for runs of another method, for runs that differ in more, and where the data have changed since.
+    """
+    folders = list(folders)
+    joined = record(folders)
+    if joined["spec"]["method"] != "cdlm":
+        raise RunError(f"moments are measured on runs of cdlm, not of {joined['spec']['method']}")
+    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")} for run in joined["runs"]}
+    measured = []
+    for folder in folders:
+        spec, model, source, target = load_run(folder)
+        if data_checksums(source, target) != joined["runs"][0]["data"]:
+            raise RunError(f"the data are not those that {folder} was trained on")
+        s, t = (encode_images(model.encoder, domain.test.images) for domain in (source, target))
+        found = measure_modulation(s, t, model.config.gamma1, model.config.gamma2, draws)
+        measured.append({"seed": spec.seed, "trained": trained[spec.seed], **found})
+    return {"measured": "moments", "split": "test", "draws": draws, "data": joined["runs"][0]["data"],
+            "spec": joined["spec"], "config": joined["config"], "provenance": provenance("cpu"),
+            "runs": sorted(measured, key=lambda run: run["seed"])}
+
+
 # 90_runs: What defines a run
 
 METHODS: dict[str, tuple[type[nn.Module], type]] = {
-    "cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig)}
+    "cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig), "dann": (DANN, DANNConfig)}
 
 
 class RunError(RuntimeError):
@@ -83,7 +110,7 @@ class RunSpec:
 # 90_runs: What defines a run
 
 def build_config(method: str, settings: dict[str, object]):
-    """The method's config with ``settings`` in place. Raises RunError for unknown methods, names and wrong types."""
+    """The method's config with ``settings`` in place. Raises RunError for unknown methods and names, wrong types and values."""
     if method not in METHODS:
         raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     config_class = METHODS[method][1]
@@ -94,7 +121,10 @@ def build_config(method: str, settings: dict[str, object]):
         wanted = type(defaults[name])
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise RunError(f"setting {name} must be of type {wanted.__name__}, not {value!r}")
-    return config_class(**settings)
+    try:
+        return config_class(**settings)
+    except ValueError as error:
+        raise RunError(f"{method}: {error}") from None
 
 
 def load_pair(spec: RunSpec) -> tuple[Domain, Domain]:

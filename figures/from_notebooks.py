@@ -1,4 +1,4 @@
-"""Copies figures that the README and the preface show out of the executed chapters that drew them.
+"""Copies figures out of the executed chapters that drew them: those that other pages show, or that travel alone.
 
     python figures/from_notebooks.py            write them
     python figures/from_notebooks.py --check    fail if one differs from its chapter's
@@ -11,7 +11,11 @@ import sys
 from pathlib import Path
 
 FIGURES = Path(__file__).resolve().parent
-WANTED = {"four_generations.svg": ("40_cdlm", "fig-four-generations")}
+WANTED = {
+    "four_generations.svg": ("40_cdlm", "fig-four-generations"),
+    "graphical_model.svg": ("30_transfer_latent_space", "fig-graphical"),
+    "modulated_means.svg": ("50_moments", "fig-moments-geometry"),
+}
 
 
 def figure(chapter: str, name: str) -> str:

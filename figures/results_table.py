@@ -14,7 +14,7 @@ from statistics import mean, stdev
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by figures/results_table.py -->", "<!-- end of results -->"
 TASKS = {"MNIST → optical digits": "mnist-optdigits", "optical digits → MNIST": "optdigits-mnist"}
-METHODS = {"source only": "source", "CDLM (read from x̃_t)": "cdlm"}
+METHODS = {"source only": "source", "DANN": "dann", "CDLM (read from x̃_t)": "cdlm"}
 
 
 def cell(task: str, method: str) -> str:

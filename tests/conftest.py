@@ -115,3 +115,16 @@ def pair():
     from cdlm.data.domains import load_domain
 
     return load_domain("mnist"), load_domain("optdigits")
+
+
+@pytest.fixture
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without data: an empty cache, no data folder, no packages of the system. Returns the cache."""
+    from cdlm.data import sources
+
+    monkeypatch.delenv("CDLM_DATA", raising=False)
+    monkeypatch.delenv("CDLM_OFFLINE", raising=False)
+    monkeypatch.setenv("CDLM_CACHE", str(tmp_path / "the cache"))
+    places = sources.Search.places
+    monkeypatch.setattr(sources.Search, "places", lambda *a: (place for place in places(*a) if place[0] != "system"))
+    return tmp_path / "the cache"

@@ -69,6 +69,20 @@ def test_wrong_words_get_one_line(words: list[str], message: str, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_measure_writes_a_record_and_refuses_what_it_does_not_know(stored: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "new folder/moments.json"
+    small = ["--steps", 1, "--batch-size", 2, "--set", "latent=2", "--set", "width=4"]
+    done = cdlm("train", "mnist", "optdigits", *small, "--out", run)
+    assert done.returncode == 0, done.stderr
+    done = cdlm("measure", "moments", run, "--out", out)
+    assert done.returncode == 0 and done.stdout == f"{out}: moments of 1 runs\n"
+    assert len(json.loads(out.read_text())["runs"][0]["mu_h"]) == 2
+    before = sorted(tmp_path.rglob("*"))
+    assert_one_line(cdlm("measure", "weights", run, "--out", tmp_path / "x.json"), "'weights' here; known: moments")
+    assert_one_line(cdlm("measure", "moments", stored, "--out", tmp_path / "x.json"), "on runs of cdlm, not of source")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_usage_errors_end_with_status_2() -> None:
     for words in (["train", "mnist"], ["train", "mnist", "optdigits", "--out", "x", "--steps", "0"], ["dance"]):
         done = cdlm(*words)

@@ -206,6 +206,21 @@ def test_a_second_run_changes_no_byte(house: House, monkeypatch: pytest.MonkeyPa
     assert sync.main([]) == 0 and house.notebook("10_a").read_bytes() == seen[0]
 
 
+def test_sliders_leave_nothing_behind(house: House) -> None:
+    """The ids of widgets are random: neither the view of one nor its state is kept; what else a cell says is."""
+    slider = "from ipywidgets import IntSlider, interactive\nprint('kept')\ninteractive(lambda x: print(x), x=IntSlider(7))"
+    house.write("10_a", code(slider), code("print('after')"))
+    assert sync.main([]) == 0
+    seen = []
+    for _ in range(2):
+        assert execute.main(["10_a", "--force"]) == 0
+        seen.append(house.notebook("10_a").read_bytes())
+    assert seen[0] == seen[1] and b"widget-view" not in seen[0]
+    notebook = read(house)
+    assert "widgets" not in notebook.metadata and not execute.stale(notebook)
+    assert [[output.text for output in cell.outputs] for cell in notebook.cells[1:]] == [["kept\n"], ["after\n"]]
+
+
 @pytest.mark.slow
 def test_a_second_run_of_a_chapter_with_figures_changes_no_byte(house: House) -> None:
     shutil.copy(ROOT / "book/src/95_figures.md", house.book / "src")

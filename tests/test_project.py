@@ -113,8 +113,9 @@ def test_package_and_chapters_import_what_the_package_requires() -> None:
         "\n".join(cell.source for cell in chapters.read_text(path).cells if cell.cell_type == "code")
         for path in chapters.chapters()
     ]
-    # What runs in a notebook has IPython and its plotting backend.
-    assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb"}
+    # What runs in a notebook has IPython and its plotting backend; sliders are for notebooks only, and in the extra `lab`.
+    assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb", "ipywidgets"}
+    assert "ipywidgets" in EXTRA_NEEDS["lab"] and "ipywidgets" not in set().union(*map(imported, modules))
 
 
 def test_tools_import_what_is_declared() -> None:

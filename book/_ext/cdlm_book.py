@@ -1,10 +1,12 @@
-"""What this book adds to Sphinx: the package on the path, and a page that lists its modules."""
+"""What this book adds to Sphinx: the package on the path, and pages that list its modules and its equations."""
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 from docutils import nodes
@@ -29,6 +31,45 @@ class ModulesDirective(Directive):
         return []
 
 
+class LedgerDirective(Directive):
+    """``.. cdlm-ledger::`` shows the recorded equation ledger: an overview, then each equation with its links."""
+
+    def run(self) -> list[nodes.Node]:
+        recorded = json.loads((ROOT / "cdlm/theory/ledger.json").read_text(encoding="utf-8"))
+        equations = sorted(recorded["equations"].items(), key=lambda item: int(item[0]))
+        lines = self.overview(equations)
+        for number, equation in equations:
+            lines += self.entry(number, equation)
+        made = {"python": recorded["provenance"]["python"], **recorded["provenance"]["packages"]}
+        lines += ["", "Recorded with " + ", ".join(f"{name} {version}" for name, version in made.items()) + ".", ""]
+        self.state_machine.insert_input(StringList(lines, source="cdlm-ledger"), "cdlm-ledger")
+        return []
+
+    @staticmethod
+    def overview(equations: list[tuple[str, dict]]) -> list[str]:
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 8 46 16 30", "   :class: ledger", ""]
+        lines += ["   * - Eq.", "     - what it states", "     - kind", "     - verdict"]
+        for number, equation in equations:
+            title = f":ref:`{equation['title']} <eq-{number}>`"
+            lines += [f"   * - {number}", f"     - {title}", f"     - {equation['kind']}", f"     - {equation['verdict']}"]
+        return [*lines, ""]
+
+    @staticmethod
+    def entry(number: str, equation: dict) -> list[str]:
+        checks = Counter(check for test in equation["tests"].values() for check in test["checks"])
+        passed = all(test["outcome"] == "passed" for test in equation["tests"].values())
+        chapter = equation["chapter"].partition("#")[0]
+        files = sorted({test.partition("::")[0] for test in equation["tests"]})
+        lines = [f".. rubric:: Equation {number}: {equation['title']}", "", ".. math::", "", f"   {equation['statement']}", ""]
+        lines += [f":Verdict: {equation['kind']}, {equation['verdict']}."]
+        lines += [":Note: " + re.sub(r"\$(.+?)\$", r":math:`\1`", equation["note"])] if equation["note"] else []
+        lines += [f":Derived in: :doc:`{chapter}`, :ref:`in this section <eq-{number}>`"]
+        lines += [":Computed by: " + ", ".join(f":py:obj:`{name}`" for name in equation["api"])]
+        shown = ", ".join(f"{check} ({count})" for check, count in sorted(checks.items()))
+        lines += [f":Tests: {'passed' if passed else 'FAILED'}: {shown}; in " + ", ".join(f"``{file}``" for file in files)]
+        return [*lines, ""]
+
+
 def link_chapters(app, what: str, name: str, obj: object, options: dict, lines: list[str]) -> None:
     """In place of the banner of a generated module, links to the chapters that teach it."""
     if what == "module":
@@ -40,4 +81,5 @@ def setup(app):
     sys.path.insert(0, str(ROOT))
     app.connect("autodoc-process-docstring", link_chapters)
     app.add_directive("cdlm-modules", ModulesDirective)
+    app.add_directive("cdlm-ledger", LedgerDirective)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -140,11 +140,14 @@ def _module_file(dotted: str) -> Path | None:
 
 
 def dependencies(source: str) -> list[Path]:
-    """Files of ``cdlm`` that ``source`` imports, directly or through other modules of ``cdlm``."""
+    """Files of ``cdlm`` that ``source`` imports, directly or through other modules of ``cdlm``.
+
+    Without ``__init__.py``, which holds nothing but a list of modules.
+    """
     todo, found = list(module_imports(source)), set()
     while todo:
         file = _module_file(todo.pop())
-        if file is not None and file not in found:
+        if file is not None and file.name != "__init__.py" and file not in found:
             found.add(file)
             todo.extend(module_imports(file.read_text(encoding="utf-8")))
     return sorted(found)

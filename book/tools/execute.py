@@ -32,6 +32,7 @@ from chapters import (
 )
 
 CELL_TIMEOUT_S = 1800
+WIDGET = "application/vnd.jupyter.widget-view+json"
 MACHINE_PATHS = tuple(
     f"{path}{os.sep}" for path in (ROOT, Path(sys.prefix), Path.home(), Path(tempfile.gettempdir())) if path.name
 )
@@ -63,6 +64,11 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return merged
 
 
+def without_widgets(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs without sliders and the like: those live with a kernel only, and their ids are random."""
+    return [output for output in outputs if WIDGET not in output.get("data", {})]
+
+
 def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     """A copy with fresh outputs. Raises ChapterError where a cell fails."""
     fresh = nbformat.from_dict(notebook)
@@ -82,9 +88,10 @@ def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     for cell in fresh.cells:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:
-            cell.outputs = merge_streams(cell.outputs)
+            cell.outputs = merge_streams(without_widgets(cell.outputs))
         if path := machine_path(cell):
             raise ChapterError(f"an output holds a path of this machine, {path}: {cell.source.splitlines()[0]!r}")
+    fresh.metadata.pop("widgets", None)
     fresh.metadata["language_info"] = {"name": "python"}
     fresh.metadata["cdlm"] = {**notebook.metadata.get("cdlm", {}), "run": run_fingerprint(fresh)}
     return fresh

@@ -211,6 +211,10 @@ def check_layers(module: Module, order: list[str], homes: dict[str, str]) -> Non
 
 def import_section(statements: set[str]) -> str:
     """Import statements merged by module and grouped: standard library, others, the package itself."""
+    def kind(name: str) -> tuple[int, str]:
+        """Constants, then classes, then the rest, as ruff wants them."""
+        return 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name
+
     plain, members = set(), {}
     for statement in statements:
         if match := re.fullmatch(r"from (\S+) import (.+)", statement):
@@ -219,9 +223,10 @@ def import_section(statements: set[str]) -> str:
             plain.add(statement)
     merged = []
     for module, names in members.items():
-        line = f"from {module} import {', '.join(sorted(names))}"
+        listed = sorted(names, key=kind)
+        line = f"from {module} import {', '.join(listed)}"
         if len(line) > WIDTH:
-            line = f"from {module} import (\n" + "".join(f"    {name},\n" for name in sorted(names)) + ")"
+            line = f"from {module} import (\n" + "".join(f"    {name},\n" for name in listed) + ")"
         merged.append(line)
 
     def group(statement: str) -> int:

@@ -16,7 +16,7 @@ from importlib.metadata import version
 import pytest
 import sympy as sp
 
-from cdlm.theory.ledger import LEDGER, LedgerError, equations, fingerprints, rows
+from cdlm.theory.ledger import LEDGER, LedgerError, chapter_of, equations, fingerprints, rows
 from chapters import ROOT, write_atomically
 
 
@@ -53,8 +53,9 @@ def record() -> dict:
     known = {}
     for number, eq in equations().items():
         tests = dict(sorted(recorder.found.get(number, {}).items()))
-        prints = fingerprints(eq, list(tests))
-        known[str(number)] = {"statement": sp.latex(eq.derive()), "fingerprints": prints, "tests": tests}
+        facts = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "api": list(eq.api)}
+        facts |= {"statement": sp.latex(eq.derive()), "chapter": chapter_of(eq), "derivation": eq.derivation}
+        known[str(number)] = facts | {"fingerprints": fingerprints(eq, list(tests)), "tests": tests}
     versions = {name: version(name) for name in ("torch", "sympy", "numpy")}
     return {"provenance": {"python": platform.python_version(), "packages": versions}, "equations": known}
 

@@ -2,6 +2,7 @@
 
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
+- ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

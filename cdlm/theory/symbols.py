@@ -27,6 +27,7 @@ __all__ = [
     "sigma_st",
     "sigma_t",
     "sigma_ts",
+    "symbols",
     "z",
     "z_st",
     "z_ts",
@@ -35,12 +36,17 @@ __all__ = [
 
 # 92_ledger: Symbols, once
 
-mu_s, mu_t, mu_hs, mu_ht = sp.symbols("mu_s mu_t mu_{h_s} mu_{h_t}", real=True)
-sigma_s, sigma_t, sigma_hs, sigma_ht = sp.symbols("sigma_s sigma_t sigma_{h_s} sigma_{h_t}", positive=True)
-h_s, h_t, epsilon, z = sp.symbols("h_s h_t epsilon z", real=True)
-gamma1, gamma2 = sp.symbols("gamma_1 gamma_2", nonnegative=True)
-z_st, z_ts, mu_st, mu_ts = sp.symbols(r"\ddot{z}_{st} \ddot{z}_{ts} mu_{st} mu_{ts}", real=True)
-sigma_st, sigma_ts = sp.symbols("sigma_{st} sigma_{ts}", positive=True)
+def symbols(names: str, **assumptions: bool) -> list[sp.Symbol]:
+    """Symbols of these names, separated by blanks; names are LaTeX where they have braces."""
+    return [sp.Symbol(name, **assumptions) for name in names.split()]
+
+
+mu_s, mu_t, mu_hs, mu_ht = symbols(r"mu_s mu_t \mu_{h_s} \mu_{h_t}", real=True)
+sigma_s, sigma_t, sigma_hs, sigma_ht = symbols(r"sigma_s sigma_t \sigma_{h_s} \sigma_{h_t}", positive=True)
+h_s, h_t, epsilon, z = symbols("h_s h_t epsilon z", real=True)
+gamma1, gamma2 = symbols("gamma_1 gamma_2", nonnegative=True)
+z_st, z_ts, mu_st, mu_ts = symbols(r"\ddot{z}_{st} \ddot{z}_{ts} \mu_{st} \mu_{ts}", real=True)
+sigma_st, sigma_ts = symbols(r"\sigma_{st} \sigma_{ts}", positive=True)
 
 
 # 92_ledger: Symbols, once

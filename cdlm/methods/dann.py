@@ -1,0 +1,98 @@
+"""Domain-adversarial training: features that do not tell their domain.
+
+Generated from book/src/54_alignment.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cdlm.data.batches import DomainBatch
+from cdlm.discrepancy import coral_distance, median_width, mmd_squared
+from cdlm.gradients import reversal_strength, reverse_gradient
+from cdlm.losses import adversarial_loss
+from cdlm.nets import Discriminator, TaskClassifier
+
+__all__ = ["DANN", "DANNConfig", "alignment_loss"]
+
+
+# 54_alignment: Domain-adversarial training from scratch
+
+@dataclass(frozen=True)
+class DANNConfig:
+    """Settings of domain-adversarial training. The first group is that of Ganin et al. (2016); the second is the book's."""
+
+    weight: float = 1.0                 # greatest strength of the reversal, reached by their schedule
+    hidden: int = 100                   # units of the discriminator
+    lr: float = 0.01                    # first step size
+    momentum: float = 0.9
+    decay: float = 0.75                 # the step size falls as (1 + 10 p)^-decay, p the share of training done
+
+    optimizer: str = "sgd"              # "sgd" with momentum as theirs, or "adam"
+    alignment: str = "adversarial"      # what is made small: "adversarial" (DANN), "coral" (Deep CORAL) or "mmd"
+    channels: int = 1
+    width: int = 16                     # channels of the first convolution
+
+    def __post_init__(self) -> None:
+        for name, known in (("optimizer", ("sgd", "adam")), ("alignment", ("adversarial", "coral", "mmd"))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+
+
+# 54_alignment: Domain-adversarial training from scratch
+
+def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+    """Loss of the alignment of features (B, 128) by itself, and as it is added to the task's, with its ``strength``.
+
+    The adversary's loss is added whole, since the discriminator learns from it at full rate; its gradient reaches the
+    features reversed and times ``strength``. A distance is multiplied by ``strength``.
+    """
+    if model.config.alignment == "adversarial":
+        guesses = (model.discriminator(reverse_gradient(h, strength)) for h in (h_s, h_t))
+        gap = adversarial_loss(*guesses)
+        return gap, gap
+    gap = coral_distance(h_s, h_t) if model.config.alignment == "coral" else mmd_squared(h_s, h_t, median_width(h_s, h_t))
+    return gap, strength * gap
+
+
+# 54_alignment: Domain-adversarial training from scratch
+
+class DANN(nn.Module):
+    """The classifier of source-only training, whose features are also made alike in both domains."""
+
+    def __init__(self, config: DANNConfig | None = None) -> None:
+        super().__init__()
+        self.config = c = config or DANNConfig()
+        self.classifier = TaskClassifier(c.channels, c.width)
+        self.discriminator = Discriminator(self.classifier.layers[-1].in_features, c.hidden)
+
+    def configure(self, steps: int) -> None:
+        """Create the optimizer and its schedule; to be called once, before training for ``steps`` steps."""
+        c, self.steps, self.done = self.config, steps, 0
+        self.optimizer = (torch.optim.SGD(self.parameters(), c.lr, c.momentum) if c.optimizer == "sgd"
+                          else torch.optim.Adam(self.parameters(), c.lr))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: (1 + 10 * done / steps) ** -c.decay)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer reads of images (B, C, 28, 28) in [-1, 1]: (B, 128), none negative."""
+        return self.classifier.layers[:-1](x)
+
+    def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
+        """One update; returns the loss of the task and that of the alignment before its weight, detached."""
+        h_s, h_t = self.features(batch.x_s), self.features(batch.x_t)
+        task = F.cross_entropy(self.classifier.layers[-1](h_s), batch.y_s)
+        gap, pull = alignment_loss(self, h_s, h_t, reversal_strength(self.done / self.steps, self.config.weight))
+        self.optimizer.zero_grad()
+        (task + pull).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self.done += 1
+        return {"task": task.detach(), "gap": gap.detach()}
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Class logits (B, 10) of images (B, C, 28, 28) in [-1, 1]."""
+        return self.classifier(x)

@@ -1,0 +1,203 @@
+"""Eqs. 1-6: the modulated code and its moments.
+
+Generated from book/src/50_moments.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+import torch
+from torch import Tensor
+
+from cdlm.modulation import reparameterize
+from cdlm.theory.equations import equation
+from cdlm.theory.symbols import (
+    epsilon,
+    expect,
+    gamma1,
+    gamma2,
+    h_s,
+    h_t,
+    mu_ht,
+    mu_s,
+    mu_st,
+    mu_t,
+    sigma_ht,
+    sigma_s,
+    sigma_st,
+    sigma_t,
+    z_st,
+    z_ts,
+)
+
+__all__ = [
+    "eq_1",
+    "eq_2",
+    "eq_3",
+    "eq_4",
+    "eq_5",
+    "eq_6",
+    "expect_code",
+    "expect_two_moments",
+    "modulated_mean",
+    "modulated_sigma",
+    "modulated_variance",
+    "simplified_mean",
+    "simplified_mean_error",
+    "simplified_sigma",
+    "simplified_sigma_error",
+]
+
+
+# 50_moments: Equation 1: the code of the source
+
+@equation(1, kind="definition", verdict="exact", api="cdlm.modulation.modulate")
+def eq_1() -> sp.Eq:
+    """The modulated code of the source. A VAE's code whose noise gives way to a sum of feature and noise."""
+    noise = sp.Symbol("noise", real=True)
+    code = reparameterize(mu_s, sigma_s, noise)
+    return sp.Eq(z_st, code.subs(noise, gamma1 * h_t + gamma2 * epsilon))
+
+
+# 50_moments: Equation 2: the code of the target
+
+@equation(2, kind="definition", verdict="exact",
+          api=("cdlm.modulation.modulate", "cdlm.methods.cdlm.cross_codes"))
+def eq_2() -> sp.Eq:
+    """The modulated code of the target. Equation 1 with source and target exchanged."""
+    exchanged = {z_st: z_ts, mu_s: mu_t, sigma_s: sigma_t, h_t: h_s}
+    return eq_1().subs(exchanged, simultaneous=True)
+
+
+# 50_moments: Equation 3: the mean
+
+def expect_two_moments(value: sp.Expr, x: sp.Symbol, mean: sp.Expr, deviation: sp.Expr) -> sp.Expr:
+    """Expectation of a polynomial in ``x``, of which only mean and deviation are known; by linearity.
+
+    Raises ValueError for a third or higher power: two moments do not determine its expectation.
+    """
+    coefficients = sp.Poly(value, x).all_coeffs()[::-1]                 # of 1, x, x^2
+    if len(coefficients) > 3:
+        raise ValueError(f"two moments of {x} do not determine the expectation of {value}")
+    return sp.expand(sum(c * m for c, m in zip(coefficients, (1, mean, mean**2 + deviation**2))))
+
+
+def expect_code(value: sp.Expr) -> sp.Expr:
+    """Expectation over standard normal noise and over any feature h_t with two moments, independent of it."""
+    return expect_two_moments(expect(value, epsilon, 0, 1), h_t, mu_ht, sigma_ht)
+
+
+# 50_moments: Equation 3: the mean
+
+@equation(3, kind="identity", verdict="exact under stated assumptions",
+          api="cdlm.theory.moments.modulated_mean",
+          note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper "
+               "assumes, is not needed.")
+def eq_3() -> sp.Eq:
+    """The mean of a modulated code. By linearity of the expectation, for a feature of any distribution."""
+    return sp.Eq(mu_st, expect_code(eq_1().rhs))
+
+
+# 50_moments: Equation 4: the variance
+
+@equation(4, kind="identity", verdict="exact under stated assumptions",
+          api=("cdlm.theory.moments.modulated_variance", "cdlm.theory.moments.modulated_sigma"),
+          note="The feature h_t has two moments and is independent of the noise. That h_t be normal, as the paper "
+               "assumes, is not needed.")
+def eq_4() -> sp.Eq:
+    """The variance of a modulated code. The expected squared distance from the mean of Eq. 3."""
+    distance = eq_1().rhs - eq_3().rhs
+    return sp.Eq(sp.Function("Var")(z_st), sp.factor(expect_code(distance**2)))
+
+
+# 50_moments: In tensors
+
+def modulated_mean(mu: Tensor, sigma: Tensor, mu_h: Tensor, gamma1: float = 1.0) -> Tensor:
+    """Mean of a modulated code given its own image, Eq. 3.
+
+    ``mu`` and ``sigma`` > 0 of the own image are (batch, latent); ``mu_h``, the mean feature of the other
+    domain, is (latent,), or (batch, latent).
+    """
+    return mu + gamma1 * sigma * mu_h
+
+
+def modulated_variance(sigma: Tensor, sigma_h: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
+    """Variance of a modulated code given its own image, Eq. 4, for any feature independent of the noise.
+
+    ``sigma`` > 0 of the own image is (batch, latent); ``sigma_h`` >= 0, the deviation of the other domain's
+    feature, is (latent,), or (batch, latent).
+    """
+    return sigma**2 * (gamma1**2 * sigma_h**2 + gamma2**2)
+
+
+def modulated_sigma(sigma: Tensor, sigma_h: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
+    """Standard deviation of a modulated code, the root of Eq. 4; shapes as for ``modulated_variance``.
+
+    Squares nothing, so that it is right where the variance would overflow or vanish.
+    """
+    return sigma * torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2))
+
+
+# 50_moments: Equation 5: the short mean
+
+@equation(5, kind="approximation", verdict="approximation with error",
+          api=("cdlm.theory.moments.simplified_mean", "cdlm.theory.moments.simplified_mean_error"),
+          note="Puts the mean mu_t of one target image for the mean feature of all, and drops the factor "
+               "sigma_s, which Eq. 6 keeps. The exact mean is larger by gamma_1 (sigma_s mu_ht - mu_t).")
+def eq_5() -> sp.Eq:
+    """The short mean of a modulated code. Equation 3 with mu_ht = mu_t and sigma_s = 1."""
+    return sp.Eq(mu_st, eq_3().rhs.subs({mu_ht: mu_t, sigma_s: 1}))
+
+
+# 50_moments: Equation 6: the short deviation
+
+@equation(6, kind="approximation", verdict="approximation with error",
+          api=("cdlm.theory.moments.simplified_sigma", "cdlm.theory.moments.simplified_sigma_error"),
+          note="The root of Eq. 4 with sigma_ht = sigma_t and gamma_2 = 0. With gamma_2 kept the exact deviation "
+               "is larger, by at most gamma_2 sigma_s; not gamma_1 alone but gamma_1 sigma_t has to be large "
+               "against gamma_2.")
+def eq_6() -> sp.Eq:
+    """The short deviation of a modulated code. The root of Equation 4, sigma_ht = sigma_t and no noise."""
+    variance = eq_4().rhs.subs({sigma_ht: sigma_t, gamma2: 0})
+    return sp.Eq(sigma_st, sp.sqrt(variance))
+
+
+# 50_moments: Equation 6: the short deviation
+
+def simplified_mean(mu_s: Tensor, mu_t: Tensor, gamma1: float = 1.0, sigma_s: Tensor | float = 1.0) -> Tensor:
+    """Short mean of a modulated code, Eq. 5: ``mu_s`` of the own image, ``mu_t`` of the other, (batch, latent).
+
+    Eq. 5 drops the factor ``sigma_s`` > 0; pass it to keep it, as Eq. 6 does.
+    """
+    return mu_s + gamma1 * sigma_s * mu_t
+
+
+def simplified_sigma(sigma_s: Tensor | float, sigma_t: Tensor, gamma1: float = 1.0) -> Tensor:
+    """Short deviation of a modulated code, Eq. 6: ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent).
+
+    Pass ``sigma_s`` = 1 to drop it, as Eq. 5 does.
+    """
+    return gamma1 * sigma_s * sigma_t
+
+
+# 50_moments: How wrong the short forms are
+
+def simplified_mean_error(mu_t: Tensor, sigma_s: Tensor, mu_h: Tensor, gamma1: float = 1.0) -> Tensor:
+    """Exact mean of Eq. 3 less the short one of Eq. 5.
+
+    ``mu_t`` and ``sigma_s`` > 0 are (batch, latent); ``mu_h``, the mean feature of the target domain, is
+    (latent,), or (batch, latent).
+    """
+    return gamma1 * (sigma_s * mu_h - mu_t)
+
+
+def simplified_sigma_error(sigma_s: Tensor, sigma_t: Tensor, sigma_h: Tensor, gamma1: float = 1.0,
+                           gamma2: float = 0.1) -> Tensor:
+    """Exact deviation, the root of Eq. 4, less the short one of Eq. 6, without losing digits to the difference.
+
+    ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent); ``sigma_h`` >= 0, the deviation of the target domain's
+    feature, is (latent,), or (batch, latent). Not a number where ``gamma1`` and ``gamma2`` are both zero.
+    """
+    excess = gamma1**2 * (sigma_h - sigma_t) * (sigma_h + sigma_t) + gamma2**2
+    root = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2))
+    return sigma_s * excess / (root + gamma1 * sigma_t)
