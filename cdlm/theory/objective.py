@@ -272,8 +272,8 @@ def source_terms() -> dict[sp.Symbol, sp.Expr]:
 # 53_objective: Equation 18: a bound on what?
 
 @equation(18, kind="definition", verdict="misprint, corrected", note=(
-    "The log inside the divergences is a slip. The expression bounds log p(x_s), not log p(x_s, x_t), and falls short of it by "
-    "two divergences; what q is has four readings, of which the base posterior N(mu, sigma^2) is taken."),
+    "The log inside the divergences is a slip; with one q throughout, the expression bounds log p(x_s), not log p(x_s, x_t). "
+    "Of its four readings cdlm takes the divergence of N(mu, sigma^2) and decodes the modulated code, which is no bound."),
     api=("cdlm.theory.objective.source_objective", "cdlm.theory.objective.code_kl", "cdlm.theory.objective.code_moments",
          "cdlm.losses.reconstruction_loss", "cdlm.losses.kl_divergence"))
 def eq_18() -> sp.Basic:
@@ -396,7 +396,7 @@ def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tild
     return beta1 * error(x_hat_st, x_tilde_s) + beta2 * error(x_hat_ts, x_tilde_t)
 
 
-# 53_objective: Equations 21 and 22: two sums, two updates
+# 53_objective: Equation 21: what the encoder descends
 
 PHI, THETA, THETA_T, XI = sp.symbols(r"\phi \theta \theta_{T} \Xi", real=True)
 LOSS_FUNCTIONS = {
@@ -423,7 +423,7 @@ def descent_rule(parameter: sp.Symbol, rate: sp.Symbol) -> sp.Eq:
     return sp.Eq(sp.Symbol(sp.latex(parameter) + r"^{\text{new}}"), after)
 
 
-# 53_objective: Equations 21 and 22: two sums, two updates
+# 53_objective: Equation 21: what the encoder descends
 
 @equation(21, kind="algorithm", verdict="exact under stated assumptions", note=(
     "The gradient is with respect to phi, and L_KL and L_Rec are costs. The lambdas multiply KL and reconstruction, though the "
@@ -443,7 +443,7 @@ def eq_22() -> sp.Eq:
     return descent_rule(THETA, ETA2)
 
 
-# 53_objective: Equations 21 and 22: two sums, two updates
+# 53_objective: Equation 22: what the decoder descends
 
 GRADIENT_EDGES = {      # (loss, parameters): weight of the gradient that an update takes; "" where none takes it
     ("adv", "Xi"): "1",
