@@ -9,6 +9,7 @@
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 - ``cdlm.theory.symbols``: The symbols that all derivations share, normal densities and expectations by integration.
+- ``cdlm.theory.bound``: Eq. 23: the bound on the target error, and the distances between domains in it.
 - ``cdlm.data.blend``: Domains made from others: digits blended into photographs.
 - ``cdlm.data.domains``: What the domains are, where their images come from, and how they are split.
 - ``cdlm.data.batches``: Mini-batches drawn on the device from images held as bytes.
