@@ -5,10 +5,12 @@ Generated from book/src/62_domains.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy.stats import binom
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -23,6 +25,8 @@ __all__ = [
     "VARIANTS",
     "class_shares",
     "comparable",
+    "contact_sheet",
+    "expected_best",
     "mean_image_distance",
     "measure_shift",
     "nearest_neighbor",
@@ -33,7 +37,26 @@ __all__ = [
 ]
 
 
-# 62_domains: Domains and their shift, measured
+# 62_domains: Twelve domains and where they come from
+
+def contact_sheet(domains: Mapping[str, Domain], count: int = 10, side: int = 64) -> dict[str, Tensor]:
+    """Rows for image_rows: of each domain ``count`` images to train, (count, 3, side, side) bytes, by its title.
+
+    Where there are classes, they take turns; otherwise the images are spread evenly over the set.
+    """
+    rows = {}
+    for domain in domains.values():
+        labels, classes = domain.train.labels, len(domain.classes)
+        if classes:
+            chosen = [int((labels == i % classes).nonzero()[i // classes, 0]) for i in range(count)]
+        else:
+            chosen = torch.linspace(0, len(labels) - 1, count).long().tolist()
+        images = domain.train.images[chosen].expand(-1, 3, -1, -1).float()
+        rows[domain.title] = F.interpolate(images, (side, side), mode="nearest").to(torch.uint8)
+    return rows
+
+
+# 62_domains: Five numbers for a pair
 
 def comparable(source: Domain, target: Domain) -> tuple[Split, Split, Split, Split]:
     """Source train and test, target train and test, all with the same channels (gray is repeated) and the same size.
@@ -53,7 +76,7 @@ def subsample(split: Split, count: int, seed: int, skip: int = 0) -> Split:
     return Split(split.images[chosen], split.labels[chosen])
 
 
-# 62_domains: Domains and their shift, measured
+# 62_domains: Five numbers for a pair
 
 def pixel_facts(images: Tensor) -> dict[str, float]:
     """Mean and standard deviation of all pixels of images (N, C, H, W), bytes, as shares of 255; and the share that is 0."""
@@ -80,7 +103,7 @@ def nearest_neighbor(train: Split, test: Split) -> float:
     return float(KNeighborsClassifier(1, algorithm="brute").fit(x, train.labels.numpy()).score(q, test.labels.numpy()))
 
 
-# 62_domains: Domains and their shift, measured
+# 62_domains: Five numbers for a pair
 
 def pair_shift(source: Domain, target: Domain, seed: int, count: int = 400, gallery: int = 2000,
                queries: int = 1000) -> dict[str, object]:
@@ -108,7 +131,7 @@ def pair_shift(source: Domain, target: Domain, seed: int, count: int = 400, gall
     return facts
 
 
-# 62_domains: Domains and their shift, measured
+# 62_domains: The record of the whole sets
 
 VARIANTS = {"fashionm-noise": ("fashionm", {"background": "noise"})}         # names of this record: a domain with options
 SHIFT_PAIRS = (("mnist", "usps"), ("usps", "mnist"), ("mnist", "optdigits"), ("optdigits", "mnist"), ("mnist", "mnistm"),
@@ -145,3 +168,10 @@ def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequenc
     if "linemodreal" in domains:
         record["video"] = [video_leak(domains["linemodreal"], seed) for seed in seeds]
     return record
+
+
+# 62_domains: Leak 3: choosing on the test labels
+
+def expected_best(p: float, images: int, looks: int) -> float:
+    """Expected largest accuracy of ``looks`` independent measurements, each on ``images`` images with true accuracy ``p``."""
+    return float((1 - binom.cdf(np.arange(images), images, p) ** looks).sum() / images)
