@@ -49,7 +49,8 @@ def coral_distance(x: Tensor, y: Tensor) -> Tensor:
 # 54_alignment: All moments at once: a kernel
 
 def gaussian_kernel(x: Tensor, y: Tensor, width: float | Tensor) -> Tensor:
-    """Kernel matrix (n, m) of samples (n, d) and (m, d): exp(-|x - y|^2 / (2 width^2)), in (0, 1]; ``width`` > 0."""
+    """Kernel matrix (n, m) of samples (n, d) and (m, d): the exponential of minus the squared distance
+    over twice ``width`` squared, in (0, 1]; ``width`` > 0."""
     squared = (x[:, None] - y[None]).square().sum(2)
     return torch.exp(-squared / (2 * width**2))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from sphinx.ext.autodoc.mock import _MockObject
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,7 +78,14 @@ def link_chapters(app, what: str, name: str, obj: object, options: dict, lines: 
         lines[:] = [lines[0], "", "Taught in " + ", ".join(f":doc:`{chapter}`" for chapter in chapters) + ".", ""]
 
 
+def let_mocks_compute() -> None:
+    """Modules of theory compute with symbols when they are loaded; where SymPy is absent, so must what stands for it."""
+    for name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "pow", "neg"):
+        setattr(_MockObject, f"__{name}__", lambda self, *_: self)
+
+
 def setup(app):
+    let_mocks_compute()
     sys.path.insert(0, str(ROOT))
     app.connect("autodoc-process-docstring", link_chapters)
     app.add_directive("cdlm-modules", ModulesDirective)

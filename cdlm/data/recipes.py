@@ -27,7 +27,7 @@ class OpenedDomain(Domain):
 
     @property
     def found(self) -> str:
-        """For captions: "full set, 60000 + 10000 images, by CDLM_DATA"."""
+        """What a caption says, such as "full set, 60000 + 10000 images, by CDLM_DATA"."""
         return f"{self.size} set, {len(self.train)} + {len(self.test)} images, by {self.way}"
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdlm.theory.equations import equation
-from cdlm.theory.symbols import normal_density
+from cdlm.theory.symbols import normal_density, symbols
 
 __all__ = [
     "adversarial_optimum",
@@ -79,7 +79,7 @@ def adversarial_value(logits_s: Tensor, logits_t: Tensor) -> Tensor:
 
 # 54_alignment: The best discriminator
 
-p_s, p_t, xi = sp.symbols(r"p_s p_t \Xi", positive=True)        # the densities and the guess at one point
+p_s, p_t, xi = symbols(r"p_s p_t \Xi", positive=True)        # the densities and the guess at one point
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from torch import Tensor
 from cdlm.losses import kl_divergence, reconstruction_loss
 from cdlm.nets import Encoded
 from cdlm.theory.equations import equation
-from cdlm.theory.symbols import expect, mu_st, mu_ts, normal_density, sigma_st, sigma_ts, z
+from cdlm.theory.symbols import expect, mu_st, mu_ts, normal_density, sigma_st, sigma_ts, symbols, z
 
 __all__ = [
     "BETA1",
@@ -329,9 +329,9 @@ def code_kl(own: Encoded, other: Encoded, gamma1: float = 1.0, gamma2: float = 0
 
 # 53_objective: Equation 20: two images, or two likelihoods?
 
-X_HAT_ST, X_TILDE_S, X_S = sp.symbols(r"\hat{x}_{st} \tilde{x}_{s} x_{s}", real=True)
-X_HAT_TS, X_TILDE_T, X_T = sp.symbols(r"\hat{x}_{ts} \tilde{x}_{t} x_{t}", real=True)
-BETA1, BETA2, NOISE_VARIANCE = sp.symbols("beta_1 beta_2 v", positive=True)    # v: variance of the decoder's Gaussian
+X_HAT_ST, X_TILDE_S, X_S = symbols(r"\hat{x}_{st} \tilde{x}_{s} x_{s}", real=True)
+X_HAT_TS, X_TILDE_T, X_T = symbols(r"\hat{x}_{ts} \tilde{x}_{t} x_{t}", real=True)
+BETA1, BETA2, NOISE_VARIANCE = symbols("beta_1 beta_2 v", positive=True)    # v: variance of the decoder's Gaussian
 
 
 def log_ratio_at(x: sp.Expr, first: sp.Expr, second: sp.Expr) -> sp.Expr:
@@ -398,7 +398,7 @@ def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tild
 
 # 53_objective: Equation 21: what the encoder descends
 
-PHI, THETA, THETA_T, XI = sp.symbols(r"\phi \theta \theta_{T} \Xi", real=True)
+PHI, THETA, THETA_T, XI = symbols(r"\phi \theta \theta_{T} \Xi", real=True)
 LOSS_FUNCTIONS = {
     "adv": sp.Function("L_{adv}")(PHI, XI),
     "kl": sp.Function("L_{KL}")(PHI),
@@ -406,7 +406,7 @@ LOSS_FUNCTIONS = {
     "consistency": sp.Function("L_c")(PHI, THETA),
     "task": sp.Function("L_{task}")(PHI, THETA, THETA_T),
 }
-LAMBDA1, LAMBDA2, ETA1, ETA2 = sp.symbols("lambda_1 lambda_2 eta_1 eta_2", positive=True)
+LAMBDA1, LAMBDA2, ETA1, ETA2 = symbols("lambda_1 lambda_2 eta_1 eta_2", positive=True)
 UPDATE_OBJECTIVES = {
     PHI: LOSS_FUNCTIONS["adv"] + LAMBDA1 * LOSS_FUNCTIONS["kl"] + LAMBDA2 * LOSS_FUNCTIONS["rec"],        # in Eq. 21
     THETA: LOSS_FUNCTIONS["rec"] + LOSS_FUNCTIONS["consistency"],                                        # in Eq. 22
