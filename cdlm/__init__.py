@@ -39,6 +39,7 @@
 - ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.
 - ``cdlm.theory.ledger``: The equation ledger: what was checked, how, and whether that is still so.
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.
+- ``cdlm.shift``: How far domains are apart, on their pixels: distances, neighbors, shares, and the record of them.
 - ``cdlm.bench``: What things cost, measured beside what others use.
 - ``cdlm.cli``: The command line; it calls what the chapters define.
 

@@ -32,6 +32,7 @@ from cdlm.runs import (
     run,
     write_json,
 )
+from cdlm.shift import SHIFT_PAIRS, measure_shift
 from cdlm.theory.ledger import LedgerError
 from cdlm.training import TrainingError
 
@@ -49,6 +50,7 @@ __all__ = [
     "data_fetch_command",
     "data_info_command",
     "data_list_command",
+    "data_shift_command",
     "doctor_command",
     "evaluate_command",
     "main",
@@ -259,6 +261,24 @@ def data_fetch_command(
     typer.echo(f"{name}: {domain.found}")
     for message in domain.skipped:
         typer.echo(f"left out: {message}", err=True)
+
+
+@data_app.command("shift")
+def data_shift_command(
+    out: Annotated[Path, typer.Option(help="JSON file to write, such as book/results/measurements/domain_shift.json")],
+    pairs: Annotated[list[str] | None, typer.Argument(help="such as mnist-usps; by default all that the chapter shows")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="draws of images")] = 3,
+    size: Annotated[str, typer.Option(help="full, best or sample")] = "full",
+    root: Annotated[Path | None, FOLDER_OPTION] = None,
+) -> None:
+    """Measure how far domains are apart on their pixels, and store the record that the chapter on domains reads."""
+    with clear_errors():
+        known = {"-".join(pair): pair for pair in SHIFT_PAIRS}
+        if unknown := [pair for pair in pairs or () if pair not in known]:
+            raise RunError(f"unknown pair {unknown[0]!r}; known: {', '.join(known)}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, measure_shift([known[pair] for pair in pairs or known], range(seeds), size, root))
+    typer.echo(f"{out}: {len(pairs or known)} pairs, {seeds} draws of each")
 
 
 @bench_app.callback()

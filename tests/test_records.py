@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,18 @@ def test_cdlm_beats_source_only_with_every_seed(task: str) -> None:
     assert bool((cdlm > source).all())
     if task == "mnist-optdigits":
         assert cdlm.mean() - source.mean() > cdlm.std() + source.std()
+
+
+@pytest.mark.parametrize("task", ["mnist-optdigits", "optdigits-mnist"])
+def test_what_the_chapter_on_alignment_says_of_dann(task: str) -> None:
+    """Ahead of the same training at weight zero, behind it under Adam; the discriminator's last loss cannot tell."""
+    names = ("dann", "dann-off", "dann-adam")
+    dann, off, adam = (metric_values(read_record(f"{task}_{name}", RESULTS)) for name in names)
+    assert dann.mean() > off.mean() > adam.mean()
+    assert task != "mnist-optdigits" or bool((dann > off).all())
+    losses = [[one["log"][-1]["gap"] for one in read_record(f"{task}_{name}", RESULTS)["runs"]] for name in names]
+    assert all(abs(loss - 2 * math.log(2)) < 0.2 for loss in losses[0] + losses[2])
+    assert max(losses[1]) < 0.2
 
 
 @pytest.mark.parametrize("script", ["results_table.py", "from_notebooks.py"])

@@ -113,6 +113,8 @@ def open_sample(recipe: Recipe) -> tuple[Split, Split]:
     return domain.train, domain.test
 
 
+# 60_data: One door to all of them
+
 def finish_domain(recipe: Recipe, size: str, search: Search, made: tuple,
                   channels: int | None) -> OpenedDomain:
     """Both splits with all that is known of them, in as many channels as asked for. Raises DataError if they cannot be."""
@@ -181,6 +183,8 @@ def split_pieces(groups: Mapping[str, Sequence[Path]], read: Callable[[Path], np
     return Pieces(shape, images()), Pieces((), labels(), "int64")
 
 
+# 60_data: Any folder
+
 def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str = "crop", ground: int = 255,
                 skip_damaged: bool = False) -> OpenedDomain:
     """A folder of images as a domain: with a folder for each class, or without classes (all labels are -1).
@@ -215,6 +219,8 @@ def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str 
     return OpenedDomain(folder.name, folder.name, classes, train, test, f"the folder {folder.name}", "as its owner says", "full",
                         "folder", (Attempt("folder", ""),), tuple(json.loads(bytes(parts["skipped"].numpy()))))
 
+
+# 60_data: Any folder
 
 def unpacked_once(archive: Path) -> Path:
     """The folder of images in a zip or tar archive, unpacked into the user's cache the first time. Raises DamagedError."""

@@ -161,6 +161,8 @@ def check_cache(resource: Resource, place: Path) -> Path:
     return place
 
 
+# 60_data: Where to look
+
 def need_files(folder: Path, names: Iterable[str], packed: Sequence[str] = ("",)) -> Path:
     """``folder`` itself if it holds a file of each name, with one of the endings ``packed``. Raises NotHereError."""
     for name in names:
@@ -214,6 +216,8 @@ def continue_download(url: str, part: Path, timeout: float = 30) -> None:
         raise DataError(f"{url}: the line broke after {there + came} of {there + left} bytes; try again to get the rest")
 
 
+# 60_data: Downloads
+
 def save_stream(stream: io.BufferedIOBase, part: Path, there: int, progress: Callable[[int], object]) -> int:
     """Append a stream to the first ``there`` bytes of a file; returns how many came.
 
@@ -266,6 +270,8 @@ def download_file(remote: RemoteFile, folder: Path) -> Path:
         raise DataError(f"{folder} cannot be written: {error.strerror}; set CDLM_CACHE to another folder") from None
     raise DataError("; ".join(reasons))
 
+
+# 60_data: Downloads
 
 def check_download(part: Path, url: str, wanted: str) -> None:
     """Remove a download that is not what it should be, and raise DataError."""

@@ -447,3 +447,15 @@ def test_partial_modulation_moves_no_mean():
     eps = codes(18, batch=50)[0]
     for rule in (lambda e: modulate_pm1(m_s, d_s, d_t.flip(0), e), lambda e: modulate_pm2(m_s, d_t.flip(0), e)):
         close((rule(eps) + rule(-eps)).mean(0) / 2, m_s.mean(0))
+
+
+@pytest.mark.equation(12, 13, 14, 15, check="formula")
+@pytest.mark.parametrize("name", ["pm1_kl", "symmetric_kl", "symmetric_kl_bound", "pm1_reduction", "pm2_kl"])
+def test_sums_run_over_the_last_dimension_whatever_stands_before_it(name):
+    function = getattr(partial, name)
+    generator = torch.Generator().manual_seed(12)
+    mu_s, mu_t, log_s, log_t = torch.randn(4, 2, 3, 5, generator=generator, dtype=torch.float64)
+    whole = function(mu_s, log_s.exp(), mu_t, log_t.exp())
+    assert whole.shape == (2, 3)
+    flat = function(*(value.flatten(0, 1) for value in (mu_s, log_s.exp(), mu_t, log_t.exp())))
+    torch.testing.assert_close(whole.flatten(), flat)
