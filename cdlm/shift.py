@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.stats import binom
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -174,4 +173,7 @@ def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequenc
 
 def expected_best(p: float, images: int, looks: int) -> float:
     """Expected largest accuracy of ``looks`` independent measurements, each on ``images`` images with true accuracy ``p``."""
-    return float((1 - binom.cdf(np.arange(images), images, p) ** looks).sum() / images)
+    p = torch.tensor(p, dtype=torch.float64)
+    counts = torch.arange(images, dtype=torch.float64)
+    below = torch.distributions.Binomial(images, p).log_prob(counts).exp().cumsum(0).clamp(max=1)         # F(k), (images,)
+    return ((1 - below**looks).sum() / images).item()
