@@ -9,6 +9,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +34,7 @@ from cdlm.runs import (
     write_json,
 )
 from cdlm.shift import SHIFT_PAIRS, measure_shift
-from cdlm.theory.ledger import LedgerError
+from cdlm.theory.ledger import LedgerError, rows
 from cdlm.training import TrainingError
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "data_shift_command",
     "doctor_command",
     "evaluate_command",
+    "ledger_command",
     "main",
     "measure_command",
     "parse_settings",
@@ -295,6 +297,21 @@ def bench_data_command(device: Annotated[str, typer.Option(help="auto, cpu, cuda
     typer.echo(json.dumps(facts) if as_json else
                f"{facts['images_per_s']} images/s, {facts['over_dataloader']} times a DataLoader "
                f"({facts['dataloader_images_per_s']}), {facts['fraction_of_step']:.2%} of a training step; {facts['device']}")
+
+
+@app.command("ledger")
+def ledger_command(as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON objects")] = False) -> None:
+    """Tell of each equation of the paper whether it is verified; exit status 1 if one is not."""
+    with clear_errors():
+        found = rows()
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in found]))
+    else:
+        for row in found:
+            state = row.verdict if row.verified else f"NOT VERIFIED: {row.why}"
+            typer.echo(f"{row.equation:3}  {row.title:64} {state}")
+    if not all(row.verified for row in found):
+        raise typer.Exit(1)
 
 
 def main() -> None:

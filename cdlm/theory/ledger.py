@@ -61,7 +61,8 @@ class LedgerError(RuntimeError):
 
 def module_file(name: str) -> Path | None:
     """File of the module or package ``name`` of cdlm, or None where there is none."""
-    path = PACKAGE.joinpath(*name.split(".")[1:])
+    top, *inner = name.split(".")
+    path = PACKAGE.joinpath(*inner) if top == "cdlm" else PACKAGE / "nowhere"
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
