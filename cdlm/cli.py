@@ -205,10 +205,10 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    for heading, rows in (("versions", {"python": facts["versions"]["python"], **facts["versions"]["packages"]}),
+    for heading, group in (("versions", {"python": facts["versions"]["python"], **facts["versions"]["packages"]}),
                           ("devices", devices), ("data", found)):
         typer.echo(heading)
-        for name, text in rows.items():
+        for name, text in group.items():
             typer.echo(f"  {name:14} {text}")
 
 

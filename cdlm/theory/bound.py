@@ -66,7 +66,7 @@ def _yes(hypotheses: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def h_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
-    """H-divergence ``2 max abs(p_s(h = 1) - p_t(h = 1))`` over a class of rules, (...) in 0..2.
+    """H-divergence 2 max |p_s(h = 1) - p_t(h = 1)| over a class of rules, (...) in 0..2.
 
     ``hypotheses`` is (rules, points) of zeros and ones; ``p_s`` and ``p_t`` are (..., points) and sum to 1. Raises
     ValueError for other classes than 0 and 1.
@@ -75,7 +75,7 @@ def h_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
 
 
 def hdh_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
-    """Symmetric-difference divergence ``2 max abs(p_s(h != h') - p_t(h != h'))`` over pairs of rules, (...) in 0..2.
+    """Symmetric-difference divergence 2 max |p_s(h != h') - p_t(h != h')| over pairs of rules, (...) in 0..2.
 
     Arguments as for `h_divergence`.
     """
