@@ -72,8 +72,7 @@ class LedgerDirective(Directive):
 
 
 def link_chapters(app, what: str, name: str, obj: object, options: dict, lines: list[str]) -> None:
-    """In place of the banner of a generated module, links to the chapters that teach it; bars are bars, not substitutions."""
-    lines[:] = [line if "``" in line else line.replace("|", r"\|") for line in lines]
+    """In place of the banner of a generated module, links to the chapters that teach it."""
     if what == "module":
         chapters = re.findall(r"book/src/(\w+)\.md", " ".join(lines))
         lines[:] = [lines[0], "", "Taught in " + ", ".join(f":doc:`{chapter}`" for chapter in chapters) + ".", ""]

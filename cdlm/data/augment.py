@@ -40,10 +40,10 @@ class Augment:
 def augment_images(images: Tensor, how: Augment, generator: torch.Generator) -> Tensor:
     """Images (B, C, H, W) in [-1, 1], each changed in its own way, in one pass on their device.
 
-    What comes in from beyond the edge repeats the edge. Nine random numbers are drawn for each image, whatever is used.
+    What comes in from beyond the edge repeats the edge. Eight random numbers are drawn for each image, whatever is used.
     """
-    draws = torch.rand(9, len(images), generator=generator, device=images.device)
-    signed = 2 * draws - 1                                                      # (9, B) in [-1, 1)
+    draws = torch.rand(8, len(images), generator=generator, device=images.device)
+    signed = 2 * draws - 1                                                      # (8, B) in [-1, 1)
     if how.degrees or how.shift or how.scale or how.flip:
         angle, zoom = signed[0] * math.radians(how.degrees), 1 / (1 + signed[1] * how.scale)
         mirror = 1 - 2 * (draws[2] < how.flip).float()

@@ -147,7 +147,7 @@ def render_framed(surface: Surface, rotations: Tensor, size: int = 64, margin: f
     centered = Surface(surface.points - (surface.points.amax(0) + surface.points.amin(0)) / 2, surface.colors)
     radius = centered.points.norm(dim=1).max().item()
     large = 2 * size                                                        # of the sphere around the object
-    camera = Camera(*2 * (large / 2 * 7,), *2 * (large / 2,))
+    camera = Camera(7 * large / 2, 7 * large / 2, large / 2, large / 2)           # 7 < 7.5: the sphere fits into the picture
     shift = torch.tensor([0.0, 0.0, 7.5 * radius]).expand(len(rotations), 3)
     images, silhouettes = render(centered, rotations, shift, camera, large, large)
     return torch.stack([square_crop(image, silhouette_box(silhouette), size, margin)

@@ -265,6 +265,8 @@ def locate_all(recipe: Recipe, root: Path | str | None = None) -> tuple[str, str
     return ("sample", "package") if recipe.sample is not None else ("none", "")
 
 
+# 60_data: What is there
+
 def overview(root: Path | str | None = None) -> list[dict[str, object]]:
     """A row for each domain: its name, how much of it is here and by which way, images to train and to test, license."""
     rows = []

@@ -12,6 +12,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from cdlm.theory.alignment import jensen_shannon
 from cdlm.theory.equations import equation
 
 __all__ = [
@@ -66,7 +67,7 @@ def _yes(hypotheses: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def h_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
-    """H-divergence 2 max |p_s(h = 1) - p_t(h = 1)| over a class of rules, (...) in 0..2.
+    """H-divergence ``2 max abs(p_s(h = 1) - p_t(h = 1))`` over a class of rules, (...) in 0..2.
 
     ``hypotheses`` is (rules, points) of zeros and ones; ``p_s`` and ``p_t`` are (..., points) and sum to 1. Raises
     ValueError for other classes than 0 and 1.
@@ -75,7 +76,7 @@ def h_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
 
 
 def hdh_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
-    """Symmetric-difference divergence 2 max |p_s(h != h') - p_t(h != h')| over pairs of rules, (...) in 0..2.
+    """Symmetric-difference divergence ``2 max abs(p_s(h != h') - p_t(h != h'))`` over pairs of rules, (...) in 0..2.
 
     Arguments as for `h_divergence`.
     """
@@ -204,9 +205,7 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
 def js_distance(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon distance, the root of the divergence in bits, of two distributions (..., values); (...) in 0..1."""
-    middle = (p + q) / 2
-    nats = sum((torch.xlogy(r, r) - torch.xlogy(r, middle)).sum(-1) / 2 for r in (p, q))
-    return (nats / math.log(2)).clamp(min=0).sqrt()
+    return (jensen_shannon(p, q) / math.log(2)).clamp(min=0).sqrt()
 
 
 def joint_error_lower_bound(y_s: Tensor, y_t: Tensor, z_s: Tensor, z_t: Tensor, distance: str = "tv") -> Tensor:

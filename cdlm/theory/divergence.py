@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cdlm.theory.equations import equation
+from cdlm.theory.moments import modulated_mean, modulated_sigma
 from cdlm.theory.symbols import (
     epsilon,
     expect,
@@ -152,9 +153,8 @@ def kl_after_modulation(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Te
     """
     mu_hs, sigma_hs, mu_ht, sigma_ht = features or (mu_s, sigma_s, mu_t, sigma_t)
     _check_same_shape(mu_s, sigma_s, mu_t, sigma_t, mu_hs, sigma_hs, mu_ht, sigma_ht)
-    noise = torch.full_like(mu_s, gamma2)
-    return gaussian_kl(mu_s + gamma1 * sigma_s * mu_ht, sigma_s * torch.hypot(gamma1 * sigma_ht, noise),
-                       mu_t + gamma1 * sigma_t * mu_hs, sigma_t * torch.hypot(gamma1 * sigma_hs, noise))
+    return gaussian_kl(modulated_mean(mu_s, sigma_s, mu_ht, gamma1), modulated_sigma(sigma_s, sigma_ht, gamma1, gamma2),
+                       modulated_mean(mu_t, sigma_t, mu_hs, gamma1), modulated_sigma(sigma_t, sigma_hs, gamma1, gamma2))
 
 
 # 51_divergence: Equation 10: the factor

@@ -16,6 +16,7 @@ from torch import Tensor
 from cdlm.losses import kl_divergence, reconstruction_loss
 from cdlm.nets import Encoded
 from cdlm.theory.equations import equation
+from cdlm.theory.moments import modulated_mean, simplified_mean, simplified_sigma
 from cdlm.theory.symbols import expect, mu_st, mu_ts, normal_density, sigma_st, sigma_ts, symbols, z
 
 __all__ = [
@@ -309,12 +310,12 @@ def code_moments(own: Encoded, other: Encoded, gamma1: float = 1.0, gamma2: floa
     if reading == "base":
         return own.mu, own.sigma
     if reading == "conditional":
-        return own.mu + gamma1 * own.sigma * other.h, gamma2 * own.sigma
+        return modulated_mean(own.mu, own.sigma, other.h, gamma1), gamma2 * own.sigma
     if reading == "marginal":
         variance = gamma1**2 * other.h.var(0, correction=0) + gamma2**2
-        return own.mu + gamma1 * own.sigma * other.h.mean(0), own.sigma * variance.sqrt()
+        return modulated_mean(own.mu, own.sigma, other.h.mean(0), gamma1), own.sigma * variance.sqrt()
     if reading == "simplified":
-        return own.mu + gamma1 * other.mu, gamma1 * own.sigma * other.sigma
+        return simplified_mean(own.mu, other.mu, gamma1), simplified_sigma(own.sigma, other.sigma, gamma1)
     raise ValueError(f"reading is {reading!r}; it must be one of {CODE_READINGS}")
 
 
