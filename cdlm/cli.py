@@ -229,10 +229,11 @@ def data_list_command(root: Annotated[Path | None, FOLDER_OPTION] = None,
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    typer.echo(f"{'domain':12} {'here':8} {'by':24} {'images':>15}   {'whole set':>15}   license")
+    typer.echo(f"{'domain':12} {'here':8} {'by':24} {'images':>17}   {'whole set':>15}   license")
     for row in rows:
-        here, whole = (f"{train} + {test}" for train, test in ((row["train"], row["test"]), row["whole"]))
-        typer.echo(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>15}   {whole:>15}   {row['license']}")
+        counts = ((row["train"], row["test"]), row["whole"])
+        here, whole = ("as the folder has" if train is None else f"{train} + {test}" for train, test in counts)
+        typer.echo(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>17}   {whole:>15}   {row['license']}")
 
 
 @data_app.command("info")

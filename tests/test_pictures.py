@@ -29,7 +29,7 @@ from cdlm.data.bop import (
     silhouette_box,
     split_by_time,
 )
-from cdlm.data.catalog import open_domain
+from cdlm.data.catalog import open_domain, overview
 from cdlm.data.domains import load_domain
 from cdlm.data.pairs import FOOTWEAR, class_files, partition_faces
 from cdlm.data.render import Camera, Surface, project, render, sample_rotations, shrink, square_crop, surface_of
@@ -359,6 +359,14 @@ def test_shoes_have_the_classes_of_their_folders(pictures):
     assert shoes.classes == edges.classes == ("Boots", "Sandals")
     assert shoes.train.labels.bincount().tolist() == [6, 5] and shoes.test.labels.bincount().tolist() == [3, 2]
     assert torch.equal(canny_edges(shoes.test.images), edges.test.images)
+
+
+def test_numbers_that_the_folder_decides_on_are_not_claimed_before_it_is_read(pictures):
+    rows = {row["name"]: row for row in overview(pictures)}
+    for name in ("faces", "sketches", "shoes", "edges"):
+        assert (rows[name]["here"], rows[name]["train"], rows[name]["test"]) == ("full", None, None)
+    assert (rows["linemodreal"]["here"], rows["linemodreal"]["train"]) == ("none", 0)
+    assert rows["optdigits"]["train"] == 1297
 
 
 def test_a_damaged_face_is_named_and_nothing_is_kept(pictures):

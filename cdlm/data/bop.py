@@ -243,7 +243,7 @@ LINEMOD_TERMS = "as BOP states for LineMod; research use"
 LINEMOD_RECIPES = (
     Recipe("linemod3d", "LineMod, renders", LINEMOD_CLASSES, (3, 64, 64), (8000, 1600), "rendered here from BOP's models",
            LINEMOD_TERMS, lambda search, **options: build_linemod(search, "3d", **options), (LINEMOD_FILES,),
-           options={"renders": ()}),
+           options={"renders": ()}, fixed=False),
     Recipe("linemodreal", "LineMod, photographs", LINEMOD_CLASSES, (3, 64, 64), (892, 318), "crops of BOP's frames, split by time",
-           LINEMOD_TERMS, lambda search: build_linemod(search, "real"), (LINEMOD_FILES,)),
+           LINEMOD_TERMS, lambda search: build_linemod(search, "real"), (LINEMOD_FILES,), fixed=False),
 )

@@ -268,11 +268,15 @@ def locate_all(recipe: Recipe, root: Path | str | None = None) -> tuple[str, str
 # 60_data: What is there
 
 def overview(root: Path | str | None = None) -> list[dict[str, object]]:
-    """A row for each domain: its name, how much of it is here and by which way, images to train and to test, license."""
+    """A row for each domain: its name, how much of it is here and by which way, images to train and to test, license.
+
+    The numbers of images are None where the folder decides on them: they are known when it is read.
+    """
     rows = []
     for recipe in CATALOG.values():
         size, way = locate_all(recipe, root)
-        train, test = {"sample": recipe.sample_counts, "none": (0, 0), "damaged": (0, 0)}.get(size, recipe.counts)
+        unread = recipe.counts if recipe.fixed else (None, None)
+        train, test = {"sample": recipe.sample_counts, "none": (0, 0), "damaged": (0, 0)}.get(size, unread)
         rows.append({"name": recipe.name, "here": size, "way": way, "train": train, "test": test,
                      "whole": list(recipe.counts), "license": recipe.license})
     return rows
@@ -285,5 +289,6 @@ def domain_info(name: str, root: Path | str | None = None) -> dict[str, object]:
     channels, height, width = recipe.shape
     return {"name": name, "title": recipe.title, "classes": list(recipe.classes), "channels": channels,
             "height": height, "width": width, "range": [0, 255], "train": recipe.counts[0], "test": recipe.counts[1],
+            "fixed": recipe.fixed,
             "origin": recipe.origin, "license": recipe.license, "options": {k: list(v) for k, v in recipe.options.items()},
             "here": size, "way": way, "otherwise": [resource.advice for resource in recipe.resources]}

@@ -157,13 +157,13 @@ SHOE_CLASSES = ("Boots", "Sandals", "Shoes", "Slippers")
 IN_CATALOG = {"pictures": ("catalog", "fashion")}
 PAIR_RECIPES = (
     Recipe("faces", "CelebA, faces", (), (3, 64, 64), (81_385, 19_962), "CelebA, every other training image", FACE_TERMS,
-           partial(build_drawn, build_faces, None, "faces", False), (FACES_FILES,)),
+           partial(build_drawn, build_faces, None, "faces", False), (FACES_FILES,), fixed=False),
     Recipe("sketches", "CelebA, pencil sketches", (), (1, 64, 64), (81_385, 19_962), "drawn here from the other half", FACE_TERMS,
-           partial(build_drawn, build_faces, pencil_sketch, "sketches", True), (FACES_FILES,)),
+           partial(build_drawn, build_faces, pencil_sketch, "sketches", True), (FACES_FILES,), fixed=False),
     Recipe("shoes", "Shoes", SHOE_CLASSES, (3, 64, 64), (20_010, 10_005), "a catalog of shoes, every other training image",
            SHOE_TERMS, partial(build_drawn, build_shoes, None, "shoes", False), (SHOES_FILES,), options=IN_CATALOG,
-           partial={"pictures": "fashion"}, partial_resources=(FASHION_FILES,)),
+           partial={"pictures": "fashion"}, partial_resources=(FASHION_FILES,), fixed=False),
     Recipe("edges", "Shoes, edges", SHOE_CLASSES, (1, 64, 64), (20_010, 10_005), "drawn here from the other half", SHOE_TERMS,
            partial(build_drawn, build_shoes, canny_edges, "edges", True), (SHOES_FILES,), options=IN_CATALOG,
-           partial={"pictures": "fashion"}, partial_resources=(FASHION_FILES,)),
+           partial={"pictures": "fashion"}, partial_resources=(FASHION_FILES,), fixed=False),
 )

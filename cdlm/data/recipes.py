@@ -54,3 +54,4 @@ class Recipe:
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)       # what may be chosen; the default first
     partial: Mapping[str, str] | None = None
     partial_resources: tuple[Resource, ...] = ()        # those needed then; by default the first of ``resources``
+    fixed: bool = True                          # whether every whole copy has these counts and classes; else the folder decides
