@@ -3,7 +3,8 @@
 - ``cdlm.profile``: How much of a computation to run: seconds for tests, a minute for the book, hours for the paper's
   sizes.
 - ``cdlm.plotting``: One style for all figures, and the few kinds of picture the book draws again and again.
-- ``cdlm.gradients``: Gradient reversal: the identity forward, a change of sign backward.
+- ``cdlm.gradients``: Who is reached by what: gradient reversal, a seam between two networks, gradients for some
+  parameters only.
 - ``cdlm.modulation``: Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 - ``cdlm.losses``: Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 - ``cdlm.nets``: Encoder with its three heads, decoder, discriminator, task classifier.
@@ -31,11 +32,12 @@
 - ``cdlm.data.pairs``: Faces and their sketches, shoes and their edges.
 - ``cdlm.data.catalog``: All domains by name, any folder as a domain, and what is there.
 - ``cdlm.data.augment``: Random changes to a batch, in one pass on its device.
+- ``cdlm.methods.base``: What a method tells the engine: who learns, from which objective.
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
-- ``cdlm.training``: The loop: device, steps, log, and what stops it.
+- ``cdlm.training``: The engine: updates, precision, the loop, and what stops it.
 - ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.
 - ``cdlm.theory.ledger``: The equation ledger: what was checked, how, and whether that is still so.
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.

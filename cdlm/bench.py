@@ -16,6 +16,7 @@ from cdlm.data.batches import draw, draw_pair
 from cdlm.data.catalog import open_domain
 from cdlm.data.domains import Split
 from cdlm.methods.cdlm import CDLM, CDLMConfig
+from cdlm.training import Trainer
 
 __all__ = ["PlainMNIST", "bench_data", "seconds_each"]
 
@@ -71,11 +72,10 @@ def bench_data(device: str = "cpu", batch_size: int = 64, batches: int = 200) ->
         for part in batch:
             part.to(device)
     plain = seconds_each(next_batch, max(1, batches // 10), device)
-    method = CDLM(CDLMConfig()).to(device).train()
-    method.configure(steps=1000)
+    trainer = Trainer(CDLM(CDLMConfig()).to(device).train(), steps=1000)
     pair = draw_pair(split, split, batch_size, generator)
     drawing = seconds_each(lambda: draw_pair(split, split, batch_size, generator), batches, device)
-    step = seconds_each(lambda: method.step(pair, generator), max(1, batches // 40), device)
+    step = seconds_each(lambda: trainer.step(pair, generator), max(1, batches // 40), device)
     return {"images_per_s": round(batch_size / ours), "dataloader_images_per_s": round(batch_size / plain),
             "over_dataloader": round(plain / ours, 1), "fraction_of_step": round(drawing / (drawing + step), 5),
             "step_ms": round(1000 * step, 2), "batch_size": batch_size, "images": len(split), "device": device,

@@ -1,5 +1,6 @@
 """Methods:
 
+- ``cdlm.methods.base``: What a method tells the engine: who learns, from which objective.
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
 from cdlm.discrepancy import coral_distance, median_width, mmd_squared
 from cdlm.gradients import reversal_strength, reverse_gradient
 from cdlm.losses import adversarial_loss
+from cdlm.methods.base import Learner, Method
 from cdlm.nets import Discriminator, TaskClassifier
 
 __all__ = ["DANN", "DANNConfig", "alignment_loss"]
@@ -36,6 +36,8 @@ class DANNConfig:
     alignment: str = "adversarial"      # what is made small: "adversarial" (DANN), "coral" (Deep CORAL) or "mmd"
     channels: int = 1
     width: int = 16                     # channels of the first convolution
+    size: int = 28                      # height and width of the images
+    classes: int = 10
 
     def __post_init__(self) -> None:
         for name, known in (("optimizer", ("sgd", "adam")), ("alignment", ("adversarial", "coral", "mmd"))):
@@ -61,38 +63,31 @@ def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tu
 
 # 54_alignment: Domain-adversarial training from scratch
 
-class DANN(nn.Module):
+class DANN(Method):
     """The classifier of source-only training, whose features are also made alike in both domains."""
 
     def __init__(self, config: DANNConfig | None = None) -> None:
         super().__init__()
         self.config = c = config or DANNConfig()
-        self.classifier = TaskClassifier(c.channels, c.width)
+        self.classifier = TaskClassifier(c.channels, c.width, c.classes, c.size)
         self.discriminator = Discriminator(self.classifier.layers[-1].in_features, c.hidden)
 
-    def configure(self, steps: int) -> None:
-        """Create the optimizer and its schedule; to be called once, before training for ``steps`` steps."""
-        c, self.steps, self.done = self.config, steps, 0
-        self.optimizer = (torch.optim.SGD(self.parameters(), c.lr, c.momentum) if c.optimizer == "sgd"
-                          else torch.optim.Adam(self.parameters(), c.lr))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda done: (1 + 10 * done / steps) ** -c.decay)
+    def learners(self) -> list[Learner]:
+        """Classifier and discriminator together, by one optimizer whose step size falls as theirs."""
+        c = self.config
+        return [Learner("both", tuple(self.parameters()), c.lr, c.optimizer, c.momentum, lambda p: (1 + 10 * p) ** -c.decay)]
 
     def features(self, x: Tensor) -> Tensor:
         """What the last layer reads of images (B, C, 28, 28) in [-1, 1]: (B, 128), none negative."""
         return self.classifier.layers[:-1](x)
 
-    def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One update; returns the loss of the task and that of the alignment before its weight, detached."""
+    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Objective of both networks; by name, the loss of the task and that of the alignment before its weight."""
         h_s, h_t = self.features(batch.x_s), self.features(batch.x_t)
         task = F.cross_entropy(self.classifier.layers[-1](h_s), batch.y_s)
-        gap, pull = alignment_loss(self, h_s, h_t, reversal_strength(self.done / self.steps, self.config.weight))
-        self.optimizer.zero_grad()
-        (task + pull).backward()
-        self.optimizer.step()
-        self.schedule.step()
-        self.done += 1
-        return {"task": task.detach(), "gap": gap.detach()}
+        gap, pull = alignment_loss(self, h_s, h_t, reversal_strength(progress, self.config.weight))
+        return task + pull, {"task": task, "gap": gap}
 
     def logits(self, x: Tensor) -> Tensor:
-        """Class logits (B, 10) of images (B, C, 28, 28) in [-1, 1]."""
+        """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
         return self.classifier(x)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
+from cdlm.methods.base import Learner, Method
 from cdlm.nets import TaskClassifier
 
 __all__ = ["SourceConfig", "SourceOnly"]
@@ -26,28 +26,27 @@ class SourceConfig:
     channels: int = 1
     width: int = 16                 # channels of the first convolution
     lr: float = 1e-3                # step size of Adam
+    size: int = 28                  # height and width of the images
+    classes: int = 10
 
 
-class SourceOnly(nn.Module):
+class SourceOnly(Method):
     """A classifier trained on labeled source images; target images are handed to it and never used."""
 
     def __init__(self, config: SourceConfig | None = None) -> None:
         super().__init__()
-        self.config = config or SourceConfig()
-        self.classifier = TaskClassifier(self.config.channels, self.config.width)
+        self.config = c = config or SourceConfig()
+        self.classifier = TaskClassifier(c.channels, c.width, c.classes, c.size)
 
-    def configure(self, steps: int) -> None:
-        """Create the optimizer; to be called once, before training for ``steps`` steps."""
-        self.optimizer = torch.optim.Adam(self.parameters(), self.config.lr)
+    def learners(self) -> list[Learner]:
+        """The classifier, by Adam with a constant step size."""
+        return [Learner("classifier", tuple(self.parameters()), self.config.lr)]
 
-    def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One update on the source half of the batch; returns its loss by name, detached."""
-        loss = F.cross_entropy(self.classifier(batch.x_s), batch.y_s)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        return {"task": loss.detach()}
+    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy on the source half of the batch, as objective and by name."""
+        task = F.cross_entropy(self.classifier(batch.x_s), batch.y_s)
+        return task, {"task": task}
 
     def logits(self, x: Tensor) -> Tensor:
-        """Class logits (B, 10) of images (B, C, 28, 28) in [-1, 1]."""
+        """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
         return self.classifier(x)
