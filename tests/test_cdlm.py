@@ -17,7 +17,7 @@ from cdlm.losses import adversarial_loss, consistency_loss, reconstruction_loss
 from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, cross_codes, generate, objectives
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded
-from cdlm.training import TrainingError, train
+from cdlm.training import Trainer, TrainingError, train
 
 SMALL = CDLMConfig(width=16, latent=4)
 
@@ -123,8 +123,8 @@ def test_consistency_never_reaches_the_encoder_in_a_step(batch: DomainBatch) -> 
     def encoder_after_step(beta1: float, beta2: float) -> dict:
         torch.manual_seed(0)
         model = CDLM(CDLMConfig(latent=4, beta1=beta1, beta2=beta2))
-        model.configure(10)
-        model.step(batch, generator())
+        trainer = Trainer(model, 10)
+        trainer.step(batch, generator())
         return model.encoder.state_dict()
     with_it, without = encoder_after_step(0.5, 0.5), encoder_after_step(0.0, 0.0)
     assert all(torch.equal(with_it[k], without[k]) for k in with_it)

@@ -16,7 +16,7 @@ from cdlm.losses import adversarial_loss
 from cdlm.methods.dann import DANN, DANNConfig, alignment_loss
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.runs import RunError, RunSpec, build_config, build_method
-from cdlm.training import train
+from cdlm.training import Trainer, train
 
 ALIGNMENTS = ("adversarial", "coral", "mmd")
 
@@ -110,7 +110,7 @@ def test_two_steps_of_gradient_descent_with_momentum(batch: DomainBatch, alignme
     """Written out: first at strength 0 and full step size, then at the strength and step size of half the way."""
     net, twin = model(alignment=alignment, weight=2.0).double(), model(alignment=alignment, weight=2.0).double()
     batch = DomainBatch(batch.x_s.double(), batch.y_s, batch.x_t.double())
-    net.configure(steps=2)
+    trainer = Trainer(net, 2)
     velocity = None
     for done in (0, 1):
         h_s, h_t = twin.features(batch.x_s), twin.features(batch.x_t)
@@ -119,7 +119,7 @@ def test_two_steps_of_gradient_descent_with_momentum(batch: DomainBatch, alignme
         gradient = gradients(task + pull, twin)
         velocity = gradient if velocity is None else 0.9 * velocity + gradient
         expected = weights(twin) - 0.01 * (1 + 10 * done / 2) ** -0.75 * velocity
-        losses = net.step(batch, generator())
+        losses = trainer.step(batch, generator())
         torch.testing.assert_close(weights(net), expected, rtol=1e-9, atol=1e-12)
         assert set(losses) == {"task", "gap"} and not any(value.requires_grad for value in losses.values())
         torch.testing.assert_close(torch.stack([losses["task"], losses["gap"]]), torch.stack([task, gap]).detach())
@@ -141,30 +141,30 @@ def test_the_target_images_are_used(batch: DomainBatch) -> None:
     others = []
     for x_t in (batch.x_t, -batch.x_t):
         net = model()
-        net.configure(steps=4)
+        trainer = Trainer(net, 4)
         for _ in range(4):
-            net.step(DomainBatch(batch.x_s, batch.y_s, x_t), generator())
+            trainer.step(DomainBatch(batch.x_s, batch.y_s, x_t), generator())
         others.append(weights(net.classifier))
     assert not torch.equal(*others)
 
 
 def test_step_sizes_fall_as_in_the_paper(batch: DomainBatch) -> None:
     net = model(lr=0.5, decay=0.5, momentum=0.25)
-    net.configure(steps=5)
-    assert net.optimizer.param_groups[0]["momentum"] == 0.25
+    trainer = Trainer(net, 5)
+    assert trainer.optimizers["both"].param_groups[0]["momentum"] == 0.25
     for done in range(5):
-        assert net.optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * (1 + 2 * done) ** -0.5)
-        net.step(batch, generator())
+        assert trainer.optimizers["both"].param_groups[0]["lr"] == pytest.approx(0.5 * (1 + 2 * done) ** -0.5)
+        trainer.step(batch, generator())
     adam = model(optimizer="adam", lr=0.002)
-    adam.configure(steps=5)
-    assert isinstance(adam.optimizer, torch.optim.Adam) and adam.optimizer.param_groups[0]["lr"] == 0.002
+    trainer = Trainer(adam, 5)
+    assert isinstance(trainer.optimizers["both"], torch.optim.Adam) and trainer.optimizers["both"].param_groups[0]["lr"] == 0.002
 
 
 def test_a_step_draws_no_random_numbers(batch: DomainBatch) -> None:
     net, g = model(), generator()
-    net.configure(steps=1)
+    trainer = Trainer(net, 1)
     before, everywhere = g.get_state(), torch.get_rng_state()
-    net.step(batch, g)
+    trainer.step(batch, g)
     assert torch.equal(g.get_state(), before) and torch.equal(torch.get_rng_state(), everywhere)
 
 

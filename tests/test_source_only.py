@@ -16,6 +16,7 @@ from cdlm.data.domains import load_domain
 from cdlm.evaluation import accuracy, per_class_accuracy, predict
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.nets import TaskClassifier, conv_block, norm
+from cdlm.training import Trainer
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -110,8 +111,8 @@ def test_first_step_is_adam_on_the_cross_entropy() -> None:
     loss = -model.logits(pair.x_s).log_softmax(1)[range(8), pair.y_s].mean()
     gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     before = weights(model)
-    model.configure(steps=1)
-    losses = model.step(pair, generator())
+    trainer = Trainer(model, 1)
+    losses = trainer.step(pair, generator())
     assert set(losses) == {"task"} and torch.allclose(losses["task"], loss) and not losses["task"].requires_grad
     assert torch.allclose(before - weights(model), 1e-3 * gradient / (gradient.abs() + 1e-8), atol=2e-6)
 
@@ -119,48 +120,48 @@ def test_first_step_is_adam_on_the_cross_entropy() -> None:
 def test_the_target_is_never_used() -> None:
     one, other = method(), method()
     for model, target_seed in ((one, 1), (other, 2)):
-        model.configure(steps=3)
+        trainer = Trainer(model, 3)
         for step in range(3):
-            model.step(batch(step, target_seed), generator())
+            trainer.step(batch(step, target_seed), generator())
     assert torch.equal(weights(one), weights(other))
     nothing = batch()
     nothing = DomainBatch(nothing.x_s, nothing.y_s, torch.full_like(nothing.x_t, math.nan))
-    assert one.step(nothing, generator())["task"].isfinite()
+    assert Trainer(one, 1).step(nothing, generator())["task"].isfinite()
 
 
 def test_a_step_draws_no_random_numbers() -> None:
     model, g = method(), generator()
-    model.configure(steps=1)
+    trainer = Trainer(model, 1)
     before, globally = g.get_state(), torch.get_rng_state()
-    model.step(batch(), g)
+    trainer.step(batch(), g)
     assert torch.equal(g.get_state(), before) and torch.equal(torch.get_rng_state(), globally)
 
 
 def test_gradients_do_not_pile_up_over_steps() -> None:
     model, pair = method(SourceConfig(lr=0.0)), batch()
-    model.configure(steps=2)
-    model.step(pair, generator())
+    trainer = Trainer(model, 2)
+    trainer.step(pair, generator())
     first = [p.grad.clone() for p in model.parameters()]
-    model.step(pair, generator())
+    trainer.step(pair, generator())
     assert all(torch.equal(a, p.grad) for a, p in zip(first, model.parameters()))
 
 
 def test_config_reaches_network_and_optimizer() -> None:
     model = method(SourceConfig(channels=3, width=32, lr=0.25))
-    model.configure(steps=1)
+    trainer = Trainer(model, 1)
     assert model.classifier.layers[0][0].weight.shape == (32, 3, 5, 5)
-    assert [group["lr"] for group in model.optimizer.param_groups] == [0.25]
-    assert method().config == SourceConfig(1, 16, 1e-3)
+    assert [group["lr"] for group in trainer.optimizers["classifier"].param_groups] == [0.25]
+    assert method().config == SourceConfig(1, 16, 1e-3, 28, 10)
     assert torch.equal(weights(method()), weights(method())) and not torch.equal(weights(method()), weights(method(seed=1)))
 
 
 def test_it_learns_its_own_domain_and_not_the_other() -> None:
     """What the chapter is about, in small: 200 steps on MNIST."""
     source, target, model, g = load_domain("mnist"), load_domain("optdigits"), method(), generator()
-    model.configure(steps=200)
+    trainer = Trainer(model, 200)
     for _ in range(200):
         x, y = draw(source.train, 64, g)
-        model.step(DomainBatch(x, y, x), g)
+        trainer.step(DomainBatch(x, y, x), g)
     scores = [accuracy(predict(model.logits, d.test.images), d.test.labels) for d in (source, target)]
     assert scores[0] > 0.9 and 0.4 < scores[1] < 0.85
 

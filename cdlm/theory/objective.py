@@ -429,7 +429,7 @@ def descent_rule(parameter: sp.Symbol, rate: sp.Symbol) -> sp.Eq:
 @equation(21, kind="algorithm", verdict="exact under stated assumptions", note=(
     "The gradient is with respect to phi, and L_KL and L_Rec are costs. The lambdas multiply KL and reconstruction, though the "
     "text says discriminator loss and reconstruction; the task loss, which the text asks for, is added."),
-    api=("cdlm.methods.cdlm.objectives", "cdlm.gradients.set_gradients", "cdlm.methods.cdlm.CDLM.step",
+    api=("cdlm.methods.cdlm.objectives", "cdlm.gradients.set_gradients", "cdlm.methods.cdlm.fused_losses",
          "cdlm.theory.objective.encoder_objective"))
 def eq_21() -> sp.Eq:
     """Update of the encoder. To first order it lowers the encoder's own objective by the rate times the squared slope."""
@@ -438,7 +438,7 @@ def eq_21() -> sp.Eq:
 
 @equation(22, kind="algorithm", verdict="exact under stated assumptions", note=(
     "The gradient is with respect to theta, and L_Rec is a cost. The task loss, which the text asks for, is added."),
-    api=("cdlm.methods.cdlm.objectives", "cdlm.gradients.set_gradients", "cdlm.methods.cdlm.CDLM.step"))
+    api=("cdlm.methods.cdlm.objectives", "cdlm.gradients.set_gradients", "cdlm.methods.cdlm.fused_losses"))
 def eq_22() -> sp.Eq:
     """Update of the decoder. To first order it lowers the decoder's own objective by the rate times the squared slope."""
     return descent_rule(THETA, ETA2)
