@@ -51,7 +51,7 @@ def set_gradients(objective: Tensor, parameters: Sequence[nn.Parameter], retain_
         parameter.grad = gradient
 
 
-# 72_algorithm: One pass: a seam between two networks
+# 72_algorithm: Three ways out
 
 class Reach(NamedTuple):
     """Three times the same output of a network; what is computed from each of them reaches someone else."""
@@ -60,6 +60,8 @@ class Reach(NamedTuple):
     input: Tensor           # to the input only
     network: Tensor         # into the parameters only
 
+
+# 72_algorithm: One pass: a seam between two networks
 
 class Seam(torch.autograd.Function):
     """One pass forward through a network, two gradients back: one for its input, another for its parameters."""
@@ -89,6 +91,8 @@ class Seam(torch.autograd.Function):
         cut = [n, len(after) - n] if 0 < n < len(after) else [len(after)]
         return None, None, gradient, *torch.autograd.grad(ctx.parts, ctx.parameters, after.split(cut), allow_unused=True)
 
+
+# 72_algorithm: One pass: a seam between two networks
 
 def seam(network: nn.Module, z: Tensor, reaching: int) -> Reach:
     """Output of ``network`` for ``z`` (N, ...), with a gradient to the input for the first ``reaching`` rows only."""
