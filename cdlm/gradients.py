@@ -95,5 +95,8 @@ class Seam(torch.autograd.Function):
 # 72_algorithm: One pass: a seam between two networks
 
 def seam(network: nn.Module, z: Tensor, reaching: int) -> Reach:
-    """Output of ``network`` for ``z`` (N, ...), with a gradient to the input for the first ``reaching`` rows only."""
+    """Output of ``network`` for ``z`` (N, ...) three times, with a gradient to the input for the first ``reaching`` rows only.
+
+    Every row goes through the network once. What comes back cannot be differentiated again.
+    """
     return Reach(*Seam.apply(network, reaching, z, *network.parameters()))

@@ -33,7 +33,11 @@ def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
 # 72_algorithm: The engine
 
 class Trainer:
-    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of them so far."""
+    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of ``steps`` so far.
+
+    With "bfloat16" the pass forward is done under autocast; parameters stay as they are. Raises ValueError for another
+    precision.
+    """
 
     def __init__(self, method: Method, steps: int, precision: str = "float32") -> None:
         if precision not in ("float32", "bfloat16"):

@@ -305,7 +305,10 @@ def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float
 # 72_algorithm: As printed
 
 def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
-    """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad``; the losses are returned."""
+    """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad`` of all parameters; returns the losses, scalars.
+
+    What ``fused_losses(...)[0].backward()`` has to agree with; for checking, and for reading beside the paper.
+    """
     loss = literal_losses(model, batch, eps, strength)
     for_phi, for_theta = objectives(loss, model.config)
     parts = {"adv": model.discriminator, "task": model.classifier}
