@@ -19,7 +19,7 @@ from cdlm.methods.base import Learner, Method, draw_noise
 __all__ = ["Trainer", "TrainingError", "make_optimizer", "train"]
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
+# 72_algorithm: The engine
 
 def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     """The optimizer that a learner asks for. Raises ValueError for an unknown one."""
@@ -30,10 +30,14 @@ def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     raise ValueError(f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
+# 72_algorithm: The engine
 
 class Trainer:
-    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of them so far."""
+    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of ``steps`` so far.
+
+    With "bfloat16" the pass forward is done under autocast; parameters stay as they are. Raises ValueError for another
+    precision.
+    """
 
     def __init__(self, method: Method, steps: int, precision: str = "float32") -> None:
         if precision not in ("float32", "bfloat16"):
@@ -73,7 +77,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
+# 72_algorithm: The engine
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step and why."""

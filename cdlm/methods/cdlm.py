@@ -290,12 +290,43 @@ class CDLM(Method):
         return self.classifier(self.translate(x))
 
 
+# 72_algorithm: As printed
+
+def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
+    """Lines 4-7 of Algorithm 1, line by line: each domain is encoded, each code decoded, each image read by itself."""
+    c = model.config
+    for network in (model.encoder, model.decoder, model.classifier):
+        set_chunks(network, 1)
+    s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
+    codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
+    return cdlm_losses(model, batch, s, t, generate(model.decoder, codes), strength)
+
+
+# 72_algorithm: As printed
+
+def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
+    """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad`` of all parameters; returns the losses, scalars.
+
+    What ``fused_losses(...)[0].backward()`` has to agree with; for checking, and for reading beside the paper.
+    """
+    loss = literal_losses(model, batch, eps, strength)
+    for_phi, for_theta = objectives(loss, model.config)
+    parts = {"adv": model.discriminator, "task": model.classifier}
+    set_gradients(for_phi, list(model.encoder.parameters()), retain_graph=True)
+    set_gradients(for_theta, list(model.decoder.parameters()), retain_graph=True)
+    for name, part in parts.items():
+        set_gradients(loss[name], list(part.parameters()), retain_graph=True)
+    return loss
+
+
 # 72_algorithm: CDLM in one pass
 
 def full(x: Tensor) -> Tensor:
     """What autocast left in bfloat16 as float32; sums over pixels need it. Other types stay as they are."""
     return x.float() if x.dtype == torch.bfloat16 else x
 
+
+# 72_algorithm: CDLM in one pass
 
 def encode_pair(encoder: Encoder, batch: DomainBatch) -> tuple[Encoded, Encoded]:
     """Both halves of a batch in one call of the encoder."""
@@ -346,27 +377,3 @@ def fused_task(model: CDLM, batch: DomainBatch, both: Generated, for_phi: Genera
         reads = [x.detach() for x in reads]
     set_chunks(model.classifier, len(reads))
     return F.cross_entropy(full(model.classifier(torch.cat(reads))), batch.y_s.repeat(len(reads)))
-
-
-# 72_algorithm: As printed
-
-def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
-    """Lines 4-7 of Algorithm 1, line by line: each domain is encoded, each code decoded, each image read by itself."""
-    c = model.config
-    for network in (model.encoder, model.decoder, model.classifier):
-        set_chunks(network, 1)
-    s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
-    codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
-    return cdlm_losses(model, batch, s, t, generate(model.decoder, codes), strength)
-
-
-def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
-    """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad``; the losses are returned."""
-    loss = literal_losses(model, batch, eps, strength)
-    for_phi, for_theta = objectives(loss, model.config)
-    parts = {"adv": model.discriminator, "task": model.classifier}
-    set_gradients(for_phi, list(model.encoder.parameters()), retain_graph=True)
-    set_gradients(for_theta, list(model.decoder.parameters()), retain_graph=True)
-    for name, part in parts.items():
-        set_gradients(loss[name], list(part.parameters()), retain_graph=True)
-    return loss
