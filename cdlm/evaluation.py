@@ -7,7 +7,7 @@ Generated from book/src/10_domain_shift.md, book/src/50_moments.md, book/src/55_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -255,18 +255,20 @@ def pair_codes(model: nn.Module, s: Encoded, t: Encoded, generator: torch.Genera
 
 # 74_evaluation: Four ways to read one model
 
-def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """Target images as the classifier may see them, by path: "x_t", "x_hat_ts" and "x_tilde_t", floats in [-1, 1].
+def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: int = 0,
+                 paths: Sequence[str] = ("x_t", "x_hat_ts", "x_tilde_t")) -> dict[str, Tensor]:
+    """Target images as the classifier may see them, by path, (N, C, H, W) each, floats in [-1, 1].
 
-    ``images`` are bytes (N, C, H, W), and so are all values. Each is paired at random with one of ``source_images``,
-    bytes (M, C, H, W), which modulates it. ``model`` has ``encoder``, ``decoder`` and ``config`` as CDLM does. Noise
-    and pairs depend on ``seed`` and N alone.
+    ``images`` are bytes (N, C, H, W). Each is paired at random with one of ``source_images``, bytes (M, C, H, W), which
+    modulates it. ``model`` has ``encoder``, ``decoder`` and ``config`` as CDLM does. Noise and pairs depend on ``seed``,
+    N and M alone, and not on ``paths``, which names what is to be computed.
     """
     generator = torch.Generator().manual_seed(seed)
     partners = source_images[torch.randint(len(source_images), (len(images),), generator=generator)]
     codes = pair_codes(model, *(encode_images(model.encoder, x) for x in (partners, images)), generator)
-    drawn = {name: in_batches(model.decoder, z.float()) for name, z in (("x_hat_ts", codes.z_ts), ("x_tilde_t", codes.u_t))}
-    return {"x_t": normalize(images)} | drawn
+    drawn = {"x_t": lambda: normalize(images), "x_hat_ts": lambda: in_batches(model.decoder, codes.z_ts.float()),
+             "x_tilde_t": lambda: in_batches(model.decoder, codes.u_t.float())}
+    return {path: drawn[path]() for path in paths}
 
 
 # 74_evaluation: Four ways to read one model

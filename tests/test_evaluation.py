@@ -135,6 +135,14 @@ def test_only_one_path_depends_on_the_source(model: CDLM, source: Split) -> None
     assert not torch.equal(one["x_tilde_t"], reseeded["x_tilde_t"])
 
 
+def test_paths_are_those_asked_for(model: CDLM, source: Split) -> None:
+    x = images(2, 9)
+    whole, part = translations(model, source.images, x), translations(model, source.images, x, paths=["x_tilde_t"])
+    assert list(part) == ["x_tilde_t"] and torch.equal(part["x_tilde_t"], whole["x_tilde_t"])
+    with pytest.raises(KeyError, match="x_hat_st"):
+        translations(model, source.images, x, paths=["x_hat_st"])
+
+
 def test_readouts_read_what_is_drawn(model: CDLM, source: Split) -> None:
     x = images(2, 20)
     read, seen = readouts(model, source, x), translations(model, source.images, x)
