@@ -15,6 +15,7 @@ from cdlm.methods.cdlm import (
     CDLM,
     CDLMConfig,
     Codes,
+    cross_codes,
     fused_losses,
     literal_gradients,
     transfer_code,
@@ -135,6 +136,13 @@ def test_noise_is_shared_by_all_codes_or_by_none() -> None:
         codes: Codes = transfer_codes(s, t, eps, "none", 1.0, 1.0)
         noises = [(codes.z_st - s.mu) / s.sigma, (codes.z_ts - t.mu) / t.sigma, codes.u_s - s.h, codes.u_t - t.h]
         assert all(torch.allclose(noises[0], other) for other in noises[1:]) is shared
+
+
+def test_the_codes_of_the_first_chapter_are_those_of_the_whole_model() -> None:
+    s, t = encoded(1), encoded(2)
+    noise = torch.stack([torch.randn(4, 3, dtype=torch.float64, generator=g) for g in [generator(3)] for _ in range(4)])
+    for one, other in zip(cross_codes(s, t, generator(3), 0.8, 0.3), transfer_codes(s, t, noise, "full", 0.8, 0.3)):
+        assert torch.equal(one, other)
 
 
 def after_steps(config: CDLMConfig, steps: int = 2) -> dict[str, torch.Tensor]:
