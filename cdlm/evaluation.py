@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cdlm.data.batches import normalize
 from cdlm.data.domains import Split
+from cdlm.methods.cdlm import Codes, transfer_codes
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded
 from cdlm.theory.bound import a_distance
@@ -24,7 +25,6 @@ from cdlm.theory.moments import modulated_mean, modulated_sigma, simplified_mean
 __all__ = [
     "Flip",
     "Interval",
-    "PairCodes",
     "QUANTILE_LEVELS",
     "VarianceParts",
     "a_distances",
@@ -233,24 +233,14 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int 
 
 # 74_evaluation: Four ways to read one model
 
-class PairCodes(NamedTuple):
-    """Codes of pairs of a source and a target image, (N, latent) each."""
+def pair_codes(model: nn.Module, s: Encoded, t: Encoded, generator: torch.Generator) -> Codes:
+    """The four codes of pairs of encoded images, (N, latent) each, by the map and the weights of the model's config.
 
-    z_st: Tensor
-    z_ts: Tensor
-    u_t: Tensor
-
-
-def pair_codes(model: nn.Module, s: Encoded, t: Encoded, generator: torch.Generator) -> PairCodes:
-    """Eqs. 1-2 for pairs of encoded images, (N, latent), and the target's features alone, gamma1 h + gamma2 eps.
-
-    ``model`` has a ``config`` with ``gamma1`` and ``gamma2``. Each code has its own noise, from a CPU ``generator``.
+    Each code has its own noise, from a CPU ``generator``.
     """
     c = model.config
-    eps = torch.randn(3, *s.mu.shape, generator=generator, dtype=s.mu.dtype).to(s.mu.device)
-    return PairCodes(modulate(s.mu, s.sigma, t.h, eps[0], c.gamma1, c.gamma2),
-                     modulate(t.mu, t.sigma, s.h, eps[1], c.gamma1, c.gamma2),
-                     c.gamma1 * t.h + c.gamma2 * eps[2])
+    eps = torch.randn(4, *s.mu.shape, generator=generator, dtype=s.mu.dtype).to(s.mu.device)
+    return transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
 
 
 # 74_evaluation: Four ways to read one model

@@ -88,10 +88,10 @@ def test_batches_need_no_gradient() -> None:
 def test_codes_are_those_of_the_equations(model: CDLM, source: Split) -> None:
     s, t = encode_images(model.encoder, source.images[:5]), encode_images(model.encoder, images(2, 5))
     codes = pair_codes(model, s, t, torch.Generator().manual_seed(3))
-    eps = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    eps = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     torch.testing.assert_close(codes.z_st, s.mu + s.sigma * (t.h + 0.1 * eps[0]), rtol=0, atol=1e-12)
     torch.testing.assert_close(codes.z_ts, t.mu + t.sigma * (s.h + 0.1 * eps[1]), rtol=0, atol=1e-12)
-    torch.testing.assert_close(codes.u_t, t.h + 0.1 * eps[2], rtol=0, atol=1e-12)
+    torch.testing.assert_close(codes.u_t, t.h + 0.1 * eps[3], rtol=0, atol=1e-12)
 
 
 def test_codes_follow_the_settings_of_the_model(source: Split) -> None:
@@ -101,6 +101,9 @@ def test_codes_follow_the_settings_of_the_model(source: Split) -> None:
     s, t = encode_images(still.encoder, source.images[:5]), encode_images(still.encoder, images(2, 5))
     codes = pair_codes(still, s, t, torch.Generator().manual_seed(0))
     assert torch.equal(codes.z_st, s.mu) and torch.equal(codes.z_ts, t.mu) and not codes.u_t.any()
+    swapped = CDLM(CDLMConfig(width=4, latent=6, modulation="pm2")).eval()
+    codes = pair_codes(swapped, s, t, torch.Generator().manual_seed(0))
+    assert not torch.allclose(codes.z_st, pair_codes(still, s, t, torch.Generator().manual_seed(0)).z_st)
 
 
 def test_translations_are_images_by_path(model: CDLM, source: Split) -> None:
