@@ -119,11 +119,11 @@ def test_translation_by_hand(model: CDLM, source: Split) -> None:
     """x_hat_ts and x_tilde_t of one image from Eq. 2, with the same random numbers."""
     x, generator = images(2, 1), torch.Generator().manual_seed(5)
     partner = source.images[torch.randint(60, (1,), generator=generator)]
-    eps = torch.randn(3, 1, 6, generator=generator, dtype=torch.float64).float()
+    eps = torch.randn(4, 1, 6, generator=generator, dtype=torch.float64).float()
     with torch.no_grad():
         s, t = model.encoder(normalize(partner)), model.encoder(normalize(x))
         x_hat_ts = model.decoder(modulate(t.mu, t.sigma, s.h, eps[1]))
-        x_tilde_t = model.decoder(t.h + 0.1 * eps[2])
+        x_tilde_t = model.decoder(t.h + 0.1 * eps[3])
     seen = translations(model, source.images, x, seed=5)
     torch.testing.assert_close(seen["x_hat_ts"], x_hat_ts, rtol=0, atol=1e-5)
     torch.testing.assert_close(seen["x_tilde_t"], x_tilde_t, rtol=0, atol=1e-5)
