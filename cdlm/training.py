@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from cdlm.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
-from cdlm.data.batches import DomainBatch, draw_pair
+from cdlm.data.batches import DomainBatch, draw_pair, normalize
 from cdlm.data.domains import Domain, Split, checksum
 from cdlm.methods.base import Learner, Method, draw_noise
 from cdlm.processes import Team
@@ -36,6 +37,7 @@ __all__ = [
     "TrainingError",
     "begin",
     "forward_of",
+    "leaves_some_out",
     "load_optimizer",
     "make_optimizer",
     "noted_interrupts",
@@ -260,7 +262,7 @@ def noted_interrupts(wanted: bool, patient: bool = False) -> Iterator[Callable[[
 # 93_long_runs: Several processes
 
 class Shared(nn.Module):
-    """A method of which nothing with a gradient comes out but the objective, as DistributedDataParallel wants it."""
+    """A method of which nothing with a gradient comes out but the objective."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -271,9 +273,19 @@ class Shared(nn.Module):
         return objective, {name: value.detach() for name, value in losses.items()}
 
 
-def forward_of(method: Method, team: Team, compile: bool) -> Callable:
+def leaves_some_out(method: Method, images: tuple[Split, Split]) -> bool:
+    """Whether the objective of a method gives no gradient to some of its parameters."""
+    probe, (source, target) = deepcopy(method), images
+    batch = DomainBatch(normalize(source.images[:4]), source.labels[:4], normalize(target.images[:4]))
+    objective, _ = probe(batch, batch.x_s.new_zeros(method.noise[0], 4, method.noise[1]), 0.0)
+    objective.backward()
+    return any(parameter.grad is None for parameter in probe.parameters() if parameter.requires_grad)
+
+
+def forward_of(method: Method, images: tuple[Split, Split], team: Team, compile: bool) -> Callable:
     """What a trainer calls as the forward pass of a method: shared by the team, compiled if that is wanted."""
-    forward = method if team.size == 1 else DistributedDataParallel(Shared(method), find_unused_parameters=True)
+    forward = method if team.size == 1 else DistributedDataParallel(
+        Shared(method), find_unused_parameters=leaves_some_out(method, images))
     return torch.compile(forward) if compile else forward
 
 
@@ -331,7 +343,7 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
     run = run_identity(method, source, target, steps=steps, seed=seed, batch_size=batch_size, log_every=log_every,
                        precision=precision) if checkpoint else {}
     start -= begin(course, images, checkpoint, run)
-    course.trainer.forward = forward_of(method, team, compile)
+    course.trainer.forward = forward_of(method, images, team, compile)
     for row in course.log if report else ():
         report(row)
     with noted_interrupts(checkpoint is not None, patient=team.size > 1) as interrupted:
