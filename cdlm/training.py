@@ -104,6 +104,36 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
 
+# 93_long_runs: Several processes
+
+class Shared(nn.Module):
+    """A method of which nothing with a gradient comes out but the objective."""
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        objective, losses = self.method(batch, eps, progress)
+        return objective, {name: value.detach() for name, value in losses.items()}
+
+
+def leaves_some_out(method: Method, images: tuple[Split, Split]) -> bool:
+    """Whether the objective of a method gives no gradient to some of its parameters."""
+    probe, (source, target) = deepcopy(method), images
+    batch = DomainBatch(normalize(source.images[:4]), source.labels[:4], normalize(target.images[:4]))
+    objective, _ = probe(batch, batch.x_s.new_zeros(method.noise[0], 4, method.noise[1]), 0.0)
+    objective.backward()
+    return any(parameter.grad is None for parameter in probe.parameters() if parameter.requires_grad)
+
+
+def forward_of(method: Method, images: tuple[Split, Split], team: Team, compile: bool) -> Callable:
+    """What a trainer calls as the forward pass of a method: shared by the team, compiled if that is wanted."""
+    forward = method if team.size == 1 else DistributedDataParallel(
+        Shared(method), find_unused_parameters=leaves_some_out(method, images))
+    return torch.compile(forward) if compile else forward
+
+
 # 93_long_runs: When a loss is lost
 
 class TrainingError(RuntimeError):
@@ -257,36 +287,6 @@ def noted_interrupts(wanted: bool, patient: bool = False) -> Iterator[Callable[[
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-# 93_long_runs: Several processes
-
-class Shared(nn.Module):
-    """A method of which nothing with a gradient comes out but the objective."""
-
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        objective, losses = self.method(batch, eps, progress)
-        return objective, {name: value.detach() for name, value in losses.items()}
-
-
-def leaves_some_out(method: Method, images: tuple[Split, Split]) -> bool:
-    """Whether the objective of a method gives no gradient to some of its parameters."""
-    probe, (source, target) = deepcopy(method), images
-    batch = DomainBatch(normalize(source.images[:4]), source.labels[:4], normalize(target.images[:4]))
-    objective, _ = probe(batch, batch.x_s.new_zeros(method.noise[0], 4, method.noise[1]), 0.0)
-    objective.backward()
-    return any(parameter.grad is None for parameter in probe.parameters() if parameter.requires_grad)
-
-
-def forward_of(method: Method, images: tuple[Split, Split], team: Team, compile: bool) -> Callable:
-    """What a trainer calls as the forward pass of a method: shared by the team, compiled if that is wanted."""
-    forward = method if team.size == 1 else DistributedDataParallel(
-        Shared(method), find_unused_parameters=leaves_some_out(method, images))
-    return torch.compile(forward) if compile else forward
 
 
 # 93_long_runs: The loop, whole
