@@ -143,9 +143,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 def compare_runs(there: Mapping[str, object], here: Mapping[str, object]) -> str:
     """In which values two runs differ, such as "seed is 1 there and 0 here"; empty if in none."""
-    missing = object()
-    names = [name for name in (*here, *(set(there) - set(here))) if there.get(name, missing) != here.get(name, missing)]
-    return "; ".join(f"{name} is {there.get(name, 'not given')!r} there and {here.get(name, 'not given')!r} here" for name in names)
+    def words(run: Mapping[str, object], name: str) -> str:
+        return repr(run[name]) if name in run else "not given"
+    names = [*here, *(name for name in there if name not in here)]
+    return "; ".join(f"{name} is {words(there, name)} there and {words(here, name)} here" for name in names
+                     if name not in there or name not in here or there[name] != here[name])
 
 
 def check_note(path: Path, note: object, run: Mapping[str, object] | None) -> dict:
@@ -156,7 +158,7 @@ def check_note(path: Path, note: object, run: Mapping[str, object] | None) -> di
         age = "a newer" if known > FORMAT else "an older"
         raise CheckpointError(f"{path} was written by {age} version of cdlm (format {known}, this one reads {FORMAT}): "
                               "go on with that version, or remove it to start again")
-    if known is None or not all(type(note.get(name)) is kind for name, kind in kinds.items()):
+    if type(known) is not int or not all(type(note.get(name)) is kind for name, kind in kinds.items()):
         raise CheckpointError(f"{path} is no checkpoint of cdlm; remove it to start the run again, or restore it")
     if run is not None and (difference := compare_runs(note["run"], run)):
         raise CheckpointError(f"{path} belongs to another run: {difference}; give the same settings, or remove it")

@@ -37,6 +37,7 @@ __all__ = [
     "TrainingError",
     "begin",
     "forward_of",
+    "last_good",
     "leaves_some_out",
     "load_optimizer",
     "make_optimizer",
@@ -195,7 +196,7 @@ def restore_random(generator: torch.Generator, states: Mapping[str, Tensor], ste
     if f"generator on {kind}" in states:
         generator.set_state(states[f"generator on {kind}"])
     else:
-        generator.manual_seed(generator.initial_seed() + 2**32 * step)
+        generator.manual_seed(generator.initial_seed() + 1_000_003 * step)
     if kind == "cuda" and "torch on cuda" in states:
         torch.cuda.set_rng_state(states["torch on cuda"], generator.device)
 
@@ -309,6 +310,11 @@ def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None, 
     return stored.seconds
 
 
+def last_good(step: int, path: Path) -> str:
+    """What an error adds where there is a checkpoint to go back to."""
+    return f"; the last good checkpoint is of step {step}: {path}"
+
+
 def place_on(device: str, method: nn.Module, channels_last: bool) -> torch.memory_format:
     """Move a method to a device, ready to train, in the order of memory that is wanted, which is returned."""
     order = torch.channels_last if channels_last else torch.contiguous_format
@@ -343,6 +349,8 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
     run = run_identity(method, source, target, steps=steps, seed=seed, batch_size=batch_size, log_every=log_every,
                        precision=precision) if checkpoint else {}
     start -= begin(course, images, checkpoint, run)
+    if course.trainer.done:
+        good = last_good(course.trainer.done, checkpoint)
     course.trainer.forward = forward_of(method, images, team, compile)
     for row in course.log if report else ():
         report(row)
@@ -363,7 +371,7 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
             if keep_due:
                 if team.rank == 0:
                     write_checkpoint(checkpoint, Checkpoint(run, step, course.log, course.state(), time.monotonic() - start))
-                good = f"; the last good checkpoint is of step {step}: {checkpoint}"
+                good = last_good(step, checkpoint)
             if stop:
                 raise Interrupted(f"interrupted at step {step}; the same command resumes it")
     method.eval()
