@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cdlm.checkpoints import compare_runs, read_checkpoint, replacing, sweep
+from cdlm.checkpoints import compare_runs, flush, read_checkpoint, replacing, sweep
 from cdlm.data.catalog import CATALOG, SIZES, check_classes, in_color, open_domain
 from cdlm.data.domains import Domain, checksum
 from cdlm.data.recipes import OpenedDomain
@@ -278,7 +278,8 @@ def claim(folder: Path, spec: RunSpec) -> None:
                            "name another folder, or remove it")
     elif others := [path.name for path in folder.iterdir() if path.name not in OWN_FILES and path.name[0] != "."]:
         raise RunError(f"{folder} is needed to work in, and holds {others[0]}; name another folder, or remove it")
-    sweep(folder / CHECKPOINT)
+    for name in OWN_FILES:
+        sweep(folder / name)
     write_json(folder / "config.json", asdict(spec))
 
 
@@ -338,6 +339,7 @@ def finish(folder: Path, out: Path, lock: FileLock) -> None:
     if os.name == "nt":                                             # where a folder with an open file cannot be renamed
         lock.release()
     os.replace(folder, out)
+    flush(out.parent)
     (out / LOCK).unlink(missing_ok=True)
 
 
@@ -448,7 +450,8 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
             engine = {"device": device, "processes": team.size, "channels_last": channels_last, "compile": compile}
             metrics = {**measure(method, source, target), "selection": "last iteration", "seconds": round(seconds, 1),
                        "data": data_checksums(source, target), "provenance": provenance(device) | {"engine": engine}, "log": log}
-            save_file(method.state_dict(), folder / "weights.safetensors")
+            with replacing(folder / "weights.safetensors") as temporary:
+                save_file(method.state_dict(), temporary)
             write_json(folder / "config.json", asdict(spec))
             write_json(folder / "metrics.json", metrics)
     return metrics

@@ -43,7 +43,7 @@ from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.processes import Team
-from cdlm.training import Course, Interrupted, LossWindow, Trainer, TrainingError, noted_interrupts, restore_random, train
+from cdlm.training import Interrupted, LossWindow, TrainingError, noted_interrupts, restore_random, train
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 RUN = {"method": "A", "seed": 0}
@@ -391,7 +391,8 @@ def test_preparation_is_kept_and_not_repeated(tmp_path: Path) -> None:
             self.seen += torch.tensor([len(source_images), len(target_images)])
     for times in (1, 0):
         model = Prepared()
-        train(model, random_domain("s", 0), random_domain("t", 1, 30), 4, batch_size=4, checkpoint=tmp_path / "c", checkpoint_every=2)
+        pair = random_domain("s", 0), random_domain("t", 1, 30)
+        train(model, *pair, 4, batch_size=4, checkpoint=tmp_path / "c", checkpoint_every=2)
         assert model.times == times and model.seen.tolist() == [40, 30]
 
 
@@ -530,7 +531,8 @@ class Scripted(Method):
 
 
 def train_scripted(*losses: dict[str, float], **more) -> list[dict]:
-    return train(Scripted(*losses), random_domain("s", 0), random_domain("t", 1), **{"steps": 12, "batch_size": 2, "log_every": 6} | more)
+    settings = {"steps": 12, "batch_size": 2, "log_every": 6} | more
+    return train(Scripted(*losses), random_domain("s", 0), random_domain("t", 1), **settings)
 
 
 @pytest.mark.parametrize("value, shown", [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (-4e8, "-4e+08")])
@@ -540,8 +542,8 @@ def test_the_first_step_at_which_a_loss_is_lost_is_named(value: float, shown: st
         train_scripted(good, good, bad, good, {"rec": math.nan, "task": math.nan})
 
 
-@pytest.mark.parametrize("first, factor, lost", [(300.0, 0.9e6, False), (300.0, 1.1e6, True), (0.001, 0.9e9, False), (0.001, 1.1e9, True),
-                                                 (-300.0, -1.1e6, True)])
+@pytest.mark.parametrize("first, factor, lost", [
+    (300.0, 0.9e6, False), (300.0, 1.1e6, True), (0.001, 0.9e9, False), (0.001, 1.1e9, True), (-300.0, -1.1e6, True)])
 def test_a_loss_diverges_at_a_million_times_its_first_value_or_one(first: float, factor: float, lost: bool) -> None:
     losses = {"rec": first}, {"rec": first * factor}, {"rec": first}
     if not lost:
