@@ -48,6 +48,7 @@ __all__ = [
     "build_config",
     "build_method",
     "check_free",
+    "check_work",
     "claim",
     "code_fingerprint",
     "data_checksums",
@@ -420,6 +421,14 @@ def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
 
 # 90_runs: Running
 
+def check_work(spec: RunSpec, team: Team) -> None:
+    """Raise RunError for a precision there is not, and for a batch that cannot be shared evenly."""
+    if spec.precision not in ("float32", "bfloat16"):
+        raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
+    if spec.batch_size % team.size:
+        raise RunError(f"a batch of {spec.batch_size} cannot be shared evenly by {team.size} processes")
+
+
 def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], None] | None = None, log_every: int = 50,
         checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False) -> dict:
     """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return the metrics.
@@ -431,8 +440,7 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
         source, target = load_pair(spec)
         spec = replace(spec, size=found_size(source, target)) if "best" in spec.size else spec
         method, kept, first = build_method(spec, source), checkpoint_every > 0, team.rank == 0
-        if spec.batch_size % team.size:
-            raise RunError(f"a batch of {spec.batch_size} cannot be shared evenly by {team.size} processes")
+        check_work(spec, team)
         with working_folder(out, spec, kept, team) as folder, log_table(folder / "log.csv" if first else None) as add:
             def tell(row: dict) -> None:
                 add(row)

@@ -323,7 +323,8 @@ def test_two_processes_cannot_work_on_one_run(unfinished: Path) -> None:
 
 
 def test_a_lock_falls_with_its_process(unfinished: Path) -> None:
-    script = "import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print('locked', flush=True); time.sleep(600)"
+    script = ("import sys, time, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); "
+              "print('locked', flush=True); time.sleep(600)")
     holder = subprocess.Popen([sys.executable, "-c", script, partial(unfinished) / ".lock"], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "locked\n"
     with pytest.raises(RunError, match="another process is at work"):
