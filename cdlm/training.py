@@ -175,6 +175,12 @@ class LossWindow:
         message = f"loss {self.names[first]!r} is {value} at step {lost[first]:.0f}" if lost[first] < NEVER else ""
         return dict(zip(self.names, sums)), message
 
+    def settle(self, team: Team) -> None:
+        """Give all processes of a team the same window, the mean of theirs, before the first of them stores it."""
+        sums, limits, lost, at_loss = self.table
+        if team.size > 1:
+            self.table = torch.stack([team.mean(sums.clone()), team.least(limits.clone()), team.least(lost.clone()), at_loss])
+
     def clear(self) -> None:
         """Begin a new row."""
         self.table = torch.cat([torch.zeros_like(self.table[:1]), self.table[1:]])
@@ -369,6 +375,7 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
                 row = course.add_row(step, sums)
                 report(row) if report else None
             if keep_due:
+                course.window.settle(team)
                 if team.rank == 0:
                     write_checkpoint(checkpoint, Checkpoint(run, step, course.log, course.state(), time.monotonic() - start))
                 good = last_good(step, checkpoint)
