@@ -36,6 +36,7 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "begin",
+    "compiled",
     "forward_of",
     "last_good",
     "leaves_some_out",
@@ -128,11 +129,11 @@ def leaves_some_out(method: Method, images: tuple[Split, Split]) -> bool:
     return any(parameter.grad is None for parameter in probe.parameters() if parameter.requires_grad)
 
 
-def forward_of(method: Method, images: tuple[Split, Split], team: Team, compile: bool) -> Callable:
-    """What a trainer calls as the forward pass of a method: shared by the team, compiled if that is wanted."""
-    forward = method if team.size == 1 else DistributedDataParallel(
-        Shared(method), find_unused_parameters=leaves_some_out(method, images))
-    return torch.compile(forward) if compile else forward
+def forward_of(method: Method, images: tuple[Split, Split], team: Team) -> Callable:
+    """What a trainer calls as the forward pass of a method: the method itself, or what shares it with the team."""
+    if team.size == 1:
+        return method
+    return DistributedDataParallel(Shared(method), find_unused_parameters=leaves_some_out(method, images))
 
 
 # 93_long_runs: When a loss is lost
@@ -316,6 +317,19 @@ def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None, 
     return stored.seconds
 
 
+@contextmanager
+def compiled(method: Method, wanted: bool) -> Iterator[None]:
+    """Within the block, each network of a method is compiled when it is called first, if that is ``wanted``."""
+    networks = list(method.children()) if wanted else []
+    for network in networks:
+        network.forward = torch.compile(network.forward)
+    try:
+        yield
+    finally:
+        for network in networks:
+            del network.forward
+
+
 def last_good(step: int, path: Path) -> str:
     """What an error adds where there is a checkpoint to go back to."""
     return f"; the last good checkpoint is of step {step}: {path}"
@@ -357,10 +371,10 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
     start -= begin(course, images, checkpoint, run)
     if course.trainer.done:
         good = last_good(course.trainer.done, checkpoint)
-    course.trainer.forward = forward_of(method, images, team, compile)
+    course.trainer.forward = forward_of(method, images, team)
     for row in course.log if report else ():
         report(row)
-    with noted_interrupts(checkpoint is not None, patient=team.size > 1) as interrupted:
+    with compiled(method, compile), noted_interrupts(checkpoint is not None, patient=team.size > 1) as interrupted:
         for step in range(course.trainer.done + 1, steps + 1):
             batch, eps = draw_pair(*images, batch_size, generator), draw_noise(method, batch_size, generator)
             course.window.add(step, course.trainer.iterate(share_of(batch, team, order), team.share(eps, 1)))

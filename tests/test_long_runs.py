@@ -601,3 +601,50 @@ def test_the_loop_reads_nothing_from_the_device_between_two_rows() -> None:
             train(built("dann"), random_domain("s", 0), random_domain("t", 1), 8, batch_size=4, log_every=log_every)
         counts.append(counted.waits)
     assert counts == [0, 0]                         # rows themselves are read as one list, which is not counted here
+
+
+# Compiled networks
+
+def test_networks_are_compiled_once_and_only_while_training(whole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled by a backend that changes nothing: the log is the same, and no step makes it compile anew."""
+    from torch._dynamo.testing import CompileCounter
+    counter, compile = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend=counter))
+    model, pair = small(), (random_domain("s", 0), random_domain("t", 1))
+    log = train(model, *pair, STEPS, batch_size=4, log_every=2, compile=True)
+    assert 4 <= counter.frame_count <= 8                            # encoder, decoder, classifier, discriminator: one or two sizes
+    assert all("forward" not in vars(network) for network in model.children())
+    assert log == whole[1] and equal_weights(model.state_dict(), whole[0])
+
+
+@pytest.mark.slow
+def test_really_compiled_networks_make_the_same_steps() -> None:
+    pair = random_domain("s", 0), random_domain("t", 1)
+    logs = [train(small(), *pair, 6, batch_size=4, log_every=2, compile=wanted) for wanted in (True, False)]
+    for one, other in zip(*logs, strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+def test_another_order_of_memory_changes_nothing(whole, tmp_path: Path) -> None:
+    """Not even when it is taken up or given up on the way."""
+    pair, logs = (random_domain("s", 0), random_domain("t", 1)), []
+    for wanted in (True, False):
+        model = small()
+        logs.append(train(model, *pair, STEPS, batch_size=4, log_every=2, channels_last=wanted, checkpoint=tmp_path / "c",
+                          checkpoint_every=15))
+    for log in logs:
+        for row, expected in zip(log, whole[1], strict=True):
+            assert row == pytest.approx(expected, rel=1e-4)
+
+
+def test_half_precision_stays_near_and_can_be_resumed(whole, tmp_path: Path) -> None:
+    pair, results = (random_domain("s", 0), random_domain("t", 1)), []
+    for _ in range(2):
+        model = small()
+        log = train(model, *pair, STEPS, batch_size=4, log_every=2, precision="bfloat16", checkpoint=tmp_path / "c",
+                    checkpoint_every=15)
+        results.append((log, model.state_dict()))
+    assert results[0][0] == results[1][0] and equal_weights(results[0][1], results[1][1])
+    assert all(value.dtype == torch.float32 for value in model.state_dict().values())
+    for row, expected in zip(log, whole[1], strict=True):
+        assert row != expected and row == pytest.approx(expected, rel=0.1, abs=0.1)
