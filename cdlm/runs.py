@@ -422,7 +422,8 @@ def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
 # 90_runs: Running
 
 def check_work(spec: RunSpec, team: Team) -> None:
-    """Raise RunError for a precision there is not, and for a batch that cannot be shared evenly."""
+    """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
+    build_config(spec.method, spec.settings)
     if spec.precision not in ("float32", "bfloat16"):
         raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
     if spec.batch_size % team.size:
@@ -437,10 +438,10 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
     processes that torchrun has started, the first one measures and stores; the others return no metrics.
     """
     with team_of(device) as team:
+        check_work(spec, team)                                      # before data are read, which may take a while
         source, target = load_pair(spec)
         spec = replace(spec, size=found_size(source, target)) if "best" in spec.size else spec
         method, kept, first = build_method(spec, source), checkpoint_every > 0, team.rank == 0
-        check_work(spec, team)
         with working_folder(out, spec, kept, team) as folder, log_table(folder / "log.csv" if first else None) as add:
             def tell(row: dict) -> None:
                 add(row)

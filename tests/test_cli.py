@@ -189,7 +189,8 @@ def test_without_checkpoints_an_interrupted_run_leaves_nothing(tmp_path: Path, k
 
 @pytest.mark.parametrize("content, message", [
     (b"", "is damaged, or no checkpoint"), (b"half a file", "is damaged, or no checkpoint"),
-    (pickle.dumps({"step": 3}), "is damaged, or no checkpoint"), (None, "belongs to another run: steps is 3 there and 400 here")])
+    (pickle.dumps({"step": 3}), "is damaged, or no checkpoint"),
+    (None, "belongs to another run: setting width is 16 there and 2 here; steps is 3 there and 400 here")])
 def test_a_refused_checkpoint_gets_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     partial = tmp_path / "run.partial"
     partial.mkdir()
