@@ -195,6 +195,15 @@ class Discriminator(nn.Module):
         return self.layers(h).squeeze(1)
 
 
+# 70_networks: Three heads
+
+def feature_activation(name: str) -> nn.Module:
+    """What h passes through at the end: the paper's "sigmoid", or "linear" for nothing. Else ValueError."""
+    if name not in ("sigmoid", "linear"):
+        raise ValueError(f'activation is {name!r}; it must be "sigmoid" or "linear"')
+    return nn.Sigmoid() if name == "sigmoid" else nn.Identity()
+
+
 # 70_networks: Where h is read
 
 def tap_place(tap: str, features: str = "deep", convolutions: int = 4) -> int:
@@ -226,50 +235,6 @@ def tap_of_table5(name: str, size: int = 28) -> str:
     return f"conv{halvings(size) + columns.index(name)}"
 
 
-# 70_networks: Where h is read
-
-def feature_activation(name: str) -> nn.Module:
-    """What h passes through at the end: the paper's "sigmoid", or "linear" for nothing. Else ValueError."""
-    if name not in ("sigmoid", "linear"):
-        raise ValueError(f'activation is {name!r}; it must be "sigmoid" or "linear"')
-    return nn.Sigmoid() if name == "sigmoid" else nn.Identity()
-
-
-# 70_networks: Shallow features
-
-class PCAFeatures(nn.Module):
-    """Whitened principal components of images: no gradient trains them, ``fit`` computes them once.
-
-    Whitened means that over the images of the fit each of the (batch, latent) outputs has mean 0 and variance 1.
-    """
-
-    def __init__(self, latent: int = 32, channels: int = 1, size: int = 28) -> None:
-        super().__init__()
-        pixels = channels * size**2
-        self.register_buffer("mean", torch.zeros(pixels))
-        self.register_buffer("components", torch.zeros(latent, pixels))     # rows of length one
-        self.register_buffer("scale", torch.zeros(latent))                  # standard deviation along each
-        self.fitted = False
-        self.register_load_state_dict_post_hook(note_whether_fitted)
-
-    @torch.no_grad()
-    def fit(self, images: Tensor) -> PCAFeatures:
-        """Find the directions in which images (N, channels, size, size) in [-1, 1] vary most; returns itself.
-
-        Raises ValueError if the images vary in fewer than ``latent`` directions.
-        """
-        mean, components, scale = principal_components(images.flatten(1), len(self.scale))
-        self.mean.copy_(mean), self.components.copy_(components), self.scale.copy_(scale)
-        self.fitted = True
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (batch, latent) of images (batch, channels, size, size), or flattened. RuntimeError before a fit."""
-        if not self.fitted:
-            raise RuntimeError("these PCA features are not fitted: call fit(images) before encoding")
-        return (x.flatten(1) - self.mean) @ self.components.T / self.scale
-
-
 # 70_networks: Shallow features
 
 def note_whether_fitted(module: nn.Module, _: object) -> None:
@@ -295,6 +260,42 @@ def principal_components(x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]
     return mean, directions * largest.sign(), scale
 
 
+# 70_networks: Shallow features
+
+class PCAFeatures(nn.Module):
+    """Whitened principal components of images: no gradient trains them, ``fit`` computes them once.
+
+    Whitened means that over the images of the fit each of the (batch, latent) outputs has mean 0 and variance 1.
+    """
+
+    def __init__(self, latent: int = 32, channels: int = 1, size: int = 28) -> None:
+        super().__init__()
+        pixels = channels * size**2
+        self.register_buffer("mean", torch.zeros(pixels))
+        self.register_buffer("components", torch.zeros(latent, pixels))     # rows of length one
+        self.register_buffer("scale", torch.zeros(latent))                  # standard deviation along each
+        self.fitted = False
+        self.register_load_state_dict_post_hook(note_whether_fitted)
+
+    @torch.no_grad()
+    def fit(self, images: Tensor) -> PCAFeatures:
+        """Find the directions in which images (N, channels, size, size) in [-1, 1] vary most; returns itself.
+
+        Raises ValueError if the images vary in fewer than ``latent`` directions.
+        """
+        found = principal_components(images.flatten(1), len(self.scale))
+        for buffer, value in zip((self.mean, self.components, self.scale), found):
+            buffer.copy_(value)
+        self.fitted = True
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (batch, latent) of images (batch, channels, size, size), or flattened. RuntimeError before a fit."""
+        if not self.fitted:
+            raise RuntimeError("these PCA features are not fitted: call fit(images) before encoding")
+        return (x.flatten(1) - self.mean) @ self.components.T / self.scale
+
+
 # 70_networks: Normalization and company
 
 class ChunkedBatchNorm(nn.BatchNorm2d):
@@ -312,8 +313,8 @@ class ChunkedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         if len(x) % self.chunks:
             raise ValueError(f"a batch of {len(x)} cannot be cut into {self.chunks} equal parts")
-        normalize = super().forward
-        return torch.cat([normalize(part) for part in x.chunk(self.chunks)])
+        normalize_part = super().forward
+        return torch.cat([normalize_part(part) for part in x.chunk(self.chunks)])
 
 
 def set_chunks(network: nn.Module, chunks: int) -> None:

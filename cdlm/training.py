@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
+# 72_algorithm: The engine
 
 def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     """The optimizer that a learner asks for. Raises ValueError for an unknown one."""
@@ -63,10 +63,14 @@ def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     raise ValueError(f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
+# 72_algorithm: The engine
 
 class Trainer:
-    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of them so far."""
+    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of ``steps`` so far.
+
+    With "bfloat16" the pass forward is done under autocast; parameters stay as they are. Raises ValueError for another
+    precision.
+    """
 
     def __init__(self, method: Method, steps: int, precision: str = "float32") -> None:
         if precision not in ("float32", "bfloat16"):

@@ -23,7 +23,7 @@ from cdlm.data.batches import DomainBatch
 from cdlm.gradients import reversal_strength, set_gradients
 from cdlm.losses import adversarial_loss, consistency_loss, kl_divergence, reconstruction_loss
 from cdlm.methods.base import draw_noise
-from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, cross_codes, generate, literal_losses, objectives
+from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, cross_codes, fused_losses, generate, literal_losses, objectives
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded
 from cdlm.theory import objective as theory
@@ -611,6 +611,37 @@ def test_drawn_edges_are_the_gradients_that_are_offered_and_taken(batch: DomainB
     for part, network in parts.items():
         expected = sum(weights[w] * offered[edge] for edge, w in edges.items() if edge[1] == part)
         close(torch.cat([p.grad.flatten() for p in network.parameters()]), expected, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.equation(21, 22, check="gradient")
+@pytest.mark.parametrize("switches", [
+    {}, {"consistency_reaches_encoder": True}, {"task_reaches_decoder": False}, {"task_reaches_encoder": False},
+    {"task_reaches_encoder": False, "task_reaches_decoder": False}], ids=str)
+def test_switches_add_terms_or_take_them_away(batch: DomainBatch, switches: dict) -> None:
+    """Both sums by hand, from losses made one by one; and the one objective of the fused pass, whose gradient is theirs."""
+    torch.manual_seed(0)
+    model = CDLM(CDLMConfig(latent=3, width=8, lambda1=0.02, lambda2=0.03, **switches)).double()
+    eps = draw_noise(model, 5, torch.Generator().manual_seed(1), torch.float64)
+
+    def on(name: str, default: bool) -> bool:
+        return switches.get(name, default)
+
+    loss = literal_losses(model, batch, eps, 0.6)
+    phi, theta = loss["adv"] + 0.02 * loss["kl"] + 0.03 * loss["rec"], loss["rec"] + loss["consistency"]
+    phi = phi + loss["task"] if on("task_reaches_encoder", True) else phi
+    phi = phi + loss["consistency"] if on("consistency_reaches_encoder", False) else phi
+    theta = theta + loss["task"] if on("task_reaches_decoder", True) else theta
+    for made, by_hand in zip(objectives(loss, model.config), (phi, theta)):
+        close(made.detach(), by_hand.detach())
+    expected = {model.encoder: phi, model.discriminator: phi, model.decoder: theta, model.classifier: loss["task"]}
+    expected = {part: gradients(value, part) for part, value in expected.items()}
+    model.zero_grad()
+    objective, fused = fused_losses(model, batch, eps, 0.6)
+    objective.backward()
+    for part, gradient in expected.items():
+        close(torch.cat([p.grad.flatten() for p in part.parameters()]), gradient, rtol=1e-9, atol=1e-10)
+    assert {name: value.item() for name, value in fused.items()} == pytest.approx(
+        {name: value.item() for name, value in loss.items()}, rel=1e-10)
 
 
 @pytest.mark.equation(21, 22, check="derivation")
