@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["GradientReversal", "Reach", "Seam", "reversal_strength", "reverse_gradient", "seam", "set_gradients"]
 
@@ -77,6 +78,7 @@ class Seam(torch.autograd.Function):
         return images, images.clone(), images.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, both: Tensor | None, to_input: Tensor | None, to_network: Tensor | None) -> tuple[Tensor | None, ...]:
         def total(*gradients: Tensor | None) -> Tensor | None:
             there = [g for g in gradients if g is not None]

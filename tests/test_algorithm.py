@@ -344,6 +344,13 @@ def test_running_statistics_count_each_batch_once() -> None:
             assert torch.allclose(value, found[1][name], rtol=1e-12), name
 
 
+def test_a_second_derivative_through_a_seam_is_refused() -> None:
+    network, z = nn.Linear(2, 2), torch.randn(3, 2, requires_grad=True)
+    gradient, = torch.autograd.grad(seam(network, z, 3).both.square().sum(), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 def encoded(seed: int, pairs: int = 4, latent: int = 3) -> Encoded:
     g = generator(seed)
     mu, raw, h = torch.randn(3, pairs, latent, generator=g, dtype=torch.float64)

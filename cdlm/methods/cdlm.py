@@ -386,12 +386,13 @@ def encode_pair(encoder: Encoder, batch: DomainBatch) -> tuple[Encoded, Encoded]
 
 # 72_algorithm: CDLM in one pass
 
-def draw_all(decoder: Decoder, codes: Codes, reaching: int) -> tuple[Generated, Generated, Generated]:
+def draw_all(decoder: Decoder, codes: Codes, every: bool = False) -> tuple[Generated, Generated, Generated]:
     """All generations in one pass of the decoder, three times: for whom they reach (``Reach``).
 
-    The gradient goes on to z_st and u_s for ``reaching`` = 2, to all four codes for 4.
+    The gradient goes on to z_st and u_s, which Eq. 21 and the task loss ask for, or to ``every`` one of the four codes.
     """
-    set_chunks(decoder, 4 if reaching == 4 else 2)
+    reaching = 4 if every else 2
+    set_chunks(decoder, reaching)
     drawn = seam(decoder, torch.cat([codes.z_st, codes.u_s, codes.z_ts, codes.u_t]), reaching * len(codes.z_st))
     return tuple(Generated(x_hat_st, x_hat_ts, x_tilde_s, x_tilde_t)
                  for x_hat_st, x_tilde_s, x_hat_ts, x_tilde_t in (full(view).chunk(4) for view in drawn))
@@ -404,7 +405,7 @@ def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) 
     c = model.config
     s, t = encode_pair(model.encoder, batch)
     codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
-    both, for_phi, for_theta = draw_all(model.decoder, codes, 4 if c.consistency_reaches_encoder else 2)
+    both, for_phi, for_theta = draw_all(model.decoder, codes, every=c.consistency_reaches_encoder)
     adv = adversarial_loss(*full(model.discriminator(reverse_gradient(torch.cat([s.h, t.h]), strength))).chunk(2))
     kl = code_divergence(s, t, c) + code_divergence(t, s, c)
     rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
