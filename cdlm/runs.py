@@ -316,7 +316,7 @@ def partial_folder(out: Path, spec: RunSpec) -> Iterator[Path]:
         claim(folder, spec)
         with kept_if_resumable(folder):
             yield folder
-            finish(folder, out, lock)
+            finish(folder, out, lock.release)
     finally:
         lock.release()
 
@@ -334,11 +334,11 @@ def kept_if_resumable(folder: Path) -> Iterator[None]:
         raise
 
 
-def finish(folder: Path, out: Path, lock: FileLock) -> None:
-    """Remove what only a resumed run needs, and give the folder its name."""
+def finish(folder: Path, out: Path, release: Callable[[], object]) -> None:
+    """Remove what only a resumed run needs, and give the folder its name; ``release`` opens its lock where it must be open."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     if os.name == "nt":                                             # where a folder with an open file cannot be renamed
-        lock.release()
+        release()
     os.replace(folder, out)
     flush(out.parent)
     (out / LOCK).unlink(missing_ok=True)
