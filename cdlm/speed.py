@@ -100,6 +100,7 @@ class Way:
     channels_last: bool = False         # order of images in memory: channels beside each other, or rows
     compiled: bool = False              # whether the three networks are compiled
     keeps_memory: bool = False          # whether freed memory stays with the process
+    one_pass: bool = False              # whether optimizers update a parameter in one pass over memory ("fused" in PyTorch)
 
 
 LADDER = {
@@ -108,10 +109,11 @@ LADDER = {
     "fused": Way(),
     "+ channels last": Way(channels_last=True),
     "+ memory kept": Way(channels_last=True, keeps_memory=True),
-    "+ bfloat16": Way(precision="bfloat16", channels_last=True, keeps_memory=True),
+    "+ optimizers": Way(channels_last=True, keeps_memory=True, one_pass=True),
+    "+ bfloat16": Way(precision="bfloat16", channels_last=True, keeps_memory=True, one_pass=True),
     "bfloat16 alone": Way(precision="bfloat16"),
 }
-COMPILED = {"+ compiled": Way(precision="bfloat16", channels_last=True, keeps_memory=True, compiled=True)}
+COMPILED = {"+ compiled": Way("fused", "bfloat16", channels_last=True, compiled=True, keeps_memory=True, one_pass=True)}
 
 
 # 73_fast: One update in many ways
@@ -163,6 +165,8 @@ def make_step(way: Way, width: int = 16, batch_size: int = 64, size: int = 28, d
     generator = torch.Generator(device).manual_seed(0)
     batch = random_batch(batch_size, size, generator, way.channels_last)
     trainer = Trainer(model, 1000, way.precision)
+    for group in [group for optimizer in trainer.optimizers.values() for group in optimizer.param_groups]:
+        group["fused"] = way.one_pass or group.get("fused")
     if way.written == "fused":
         return lambda: trainer.step(batch, generator)
     return lambda: literal_step(trainer, batch, generator, way.written == "lean")
@@ -422,13 +426,14 @@ def keep_memory(keep: bool = True) -> bool:
 
 # 73_fast: The ladder
 
-def measure_ladder(ways: Mapping[str, Way], width: int, batch_size: int, rounds: int, device: str = "cpu") -> dict[str, dict]:
+def measure_ladder(ways: Mapping[str, Way], width: int, batch_size: int, rounds: int, device: str = "cpu",
+                   matrix: int = 2048) -> dict[str, dict]:
     """Each way, and matrix products in both precisions, in interleaved rounds: seconds, GFLOP/s, and the share of the peak.
 
-    The peak is the fastest matrix product of the same precision in the same rounds.
+    The peak is the fastest product of matrices (matrix, matrix) of the same precision in the same rounds.
     """
     works = {name: make_step(way, width, batch_size, device=device) for name, way in ways.items()}
-    matrices = {precision: matrix_work(precision, device) for precision in ("float32", "bfloat16")}
+    matrices = {precision: matrix_work(precision, device, matrix) for precision in ("float32", "bfloat16")}
     def before(name: str) -> None:
         keep_memory(name in ways and ways[name].keeps_memory)
     for work in works.values():
@@ -666,12 +671,13 @@ def load_of_machine() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
 
 
-def measure_ladders(widths: tuple[int, ...], ways: Mapping[str, Way], batch_size: int, rounds: int, device: str) -> dict[str, dict]:
+def measure_ladders(widths: tuple[int, ...], ways: Mapping[str, Way], batch_size: int, rounds: int, device: str,
+                    matrix: int) -> dict[str, dict]:
     """Ladder and profile by width, as text since JSON wants that; half as many rounds for wide networks, which are steadier."""
     ladders, profiles = {}, {}
     for width in widths:
         often = rounds if width < 64 else max(1, rounds // 2)
-        ladders[str(width)] = measure_ladder(ways, width, batch_size, often, device)
+        ladders[str(width)] = measure_ladder(ways, width, batch_size, often, device, matrix)
         profiles[str(width)] = {p: time_by_group(make_step(Way(precision=p, channels_last=True), width, batch_size, device=device),
                                                  max(1, often // 3), device) for p in ("float32", "bfloat16")}
     return {"ladder": ladders, "profile": profiles}
@@ -703,17 +709,19 @@ QUICK = ("literal", "fused", "+ channels last", "+ bfloat16")          # with --
 
 
 def measure_step(device: str = "cpu", quick: bool = False, compiled: bool = False, widths: tuple[int, ...] = (16, 96),
-                 batch_size: int = 64, rounds: int = 6, growth: Mapping[str, tuple[int, ...]] = GROWTH) -> dict[str, object]:
+                 batch_size: int = 64, rounds: int = 6, growth: Mapping[str, tuple[int, ...]] = GROWTH,
+                 matrix: int | None = None) -> dict[str, object]:
     """All measurements of this chapter but accuracy, in one run: a record with its provenance and the machine's load.
 
     ``quick`` has fewer ways, two rounds and only the smaller sizes; ``compiled`` adds compiled networks to the ladder.
+    ``matrix`` is the side of the matrices that measure the peak, by default 2048, and 8192 on CUDA.
     """
     start, load = time.monotonic(), load_of_machine()
     ways = {name: LADDER[name] for name in QUICK} if quick else LADDER
     ways = ways | COMPILED if compiled else ways
     rounds = min(rounds, 2) if quick else rounds
     growth = {axis: values[:2] for axis, values in growth.items()} if quick else growth
-    found = measure_ladders(widths, ways, batch_size, rounds, device)
+    found = measure_ladders(widths, ways, batch_size, rounds, device, matrix or (8192 if device.startswith("cuda") else 2048))
     copying, moved = copy_work(device)
     bandwidth = moved / min(interleaved({"copy": copying}, max(3, rounds), device)["copy"]) / 1e9
     step = make_step(Way(channels_last=True), widths[0], batch_size, device=device)

@@ -49,7 +49,8 @@ from cdlm.speed import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-TINY = {"widths": (2, 4), "batch_size": 2, "rounds": 1, "growth": {"batch size": (2, 4), "image size": (28, 32)}}
+TINY = {"widths": (2, 4), "batch_size": 2, "rounds": 1, "growth": {"batch size": (2, 4), "image size": (28, 32)},
+        "matrix": 64}
 
 
 def command(*words: object) -> Result:
@@ -136,6 +137,16 @@ def test_gradients_for_a_group_leave_the_others_alone_if_lean() -> None:
 def test_unknown_ways_are_refused(way: Way) -> None:
     with pytest.raises(ValueError, match="no step is written"):
         make_step(way, 2, 2)
+
+
+def test_optimizers_in_one_pass_make_the_same_updates() -> None:
+    losses = []
+    for one_pass in (False, True):
+        torch.manual_seed(0)
+        step = make_step(Way(one_pass=one_pass), 2, 4)
+        losses.append([step() for _ in range(4)][-1])
+    assert losses[0].keys() == losses[1].keys()
+    assert all(torch.isclose(losses[0][name], losses[1][name], rtol=1e-3) for name in losses[0])
 
 
 @pytest.mark.slow
@@ -240,7 +251,7 @@ def test_fractions_are_of_the_right_rows() -> None:
 
 def test_quick_is_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
-    def ladders(widths, ways, batch_size, rounds, device):
+    def ladders(widths, ways, batch_size, rounds, device, matrix):
         asked.update(ways=tuple(ways), rounds=rounds)
         raise InterruptedError
     monkeypatch.setattr(speed, "measure_ladders", ladders)
