@@ -739,7 +739,7 @@ def measure_step(device: str = "cpu", quick: bool = False, compiled: bool = Fals
 
 def step_table(record: Mapping[str, object]) -> str:
     """A record of ``measure_step`` as the text that the command prints."""
-    lines = [f"{record['provenance']['hardware']}, {record['provenance']['threads']} threads, {record['device']}; "
+    lines = [f"{record['provenance']['hardware']}, threads: {record['provenance']['threads']}, {record['device']}; "
              f"load {record['load'][0]} to {record['load'][1]}; {record['seconds']:.0f} s"]
     for width, ladder in record["ladder"].items():
         peaks = ", ".join(f"{name} {peak:.0f}" for name, peak in ladder["peak_gflops"].items())
