@@ -268,10 +268,10 @@ def layers_of(network: nn.Module, x: Tensor) -> list[Layer]:
 def network_flops(model: CDLM, batch_size: int) -> dict[str, tuple[int, int]]:
     """FLOPs of a pass of ``batch_size`` images forward through each network, and those of its first layer."""
     c, there = model.config, next(model.parameters())
-    image, code = there.new_zeros(batch_size, c.channels, c.size, c.size), there.new_zeros(batch_size, c.latent)
+    image, code = there.new_zeros(2, c.channels, c.size, c.size), there.new_zeros(2, c.latent)      # two, and then scaled
     read = {"encoder": image, "decoder": code, "classifier": image, "discriminator": code}
-    layers = {name: layers_of(getattr(model, name), x) for name, x in read.items()}
-    return {name: (sum(layer.flops for layer in found), found[0].flops) for name, found in layers.items()}
+    counts = {name: [layer.flops * batch_size // 2 for layer in layers_of(getattr(model, name), x)] for name, x in read.items()}
+    return {name: (sum(found), found[0]) for name, found in counts.items()}
 
 
 # 73_fast: How much arithmetic there is
