@@ -37,8 +37,11 @@
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
+- ``cdlm.processes``: Several processes that train one model: which slice is whose, and how they agree.
+- ``cdlm.checkpoints``: The state of a training in one file, written whole or not at all, and read without trusting it.
 - ``cdlm.training``: The engine: updates, precision, the loop, and what stops it.
-- ``cdlm.evaluation``: Accuracy through each path of the model, per class and overall.
+- ``cdlm.evaluation``: Accuracy through each path of the model, confusion, distances, maps of features, intervals.
+- ``cdlm.selection``: Which snapshot to report: rules that need no target label, and the oracle, kept apart from them.
 - ``cdlm.theory.ledger``: The equation ledger: what was checked, how, and whether that is still so.
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.
 - ``cdlm.shift``: How far domains are apart, on their pixels: distances, neighbors, shares, and the record of them.

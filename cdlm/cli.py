@@ -6,10 +6,11 @@ Generated from book/src/73_fast.md, book/src/91_command_line.md by `make sync`: 
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,8 +19,9 @@ import typer
 from tqdm import tqdm
 
 from cdlm.bench import bench_data
+from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
-from cdlm.data.catalog import domain_info, open_domain, overview
+from cdlm.data.catalog import SIZES, domain_info, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
 from cdlm.runs import (
     METHODS,
@@ -36,14 +38,17 @@ from cdlm.runs import (
 from cdlm.shift import SHIFT_PAIRS, measure_shift
 from cdlm.speed import load_of_machine, measure_race, measure_step, race_line, step_table
 from cdlm.theory.ledger import LedgerError, rows
-from cdlm.training import TrainingError
+from cdlm.training import Interrupted, TrainingError
 
 __all__ = [
     "BENCH_COMMANDS",
+    "EVERY_OPTION",
     "FOLDER_OPTION",
     "JSON_OPTION",
     "MEASUREMENTS",
     "OUT_OPTION",
+    "SETTING_OPTION",
+    "accuracies",
     "app",
     "bench_accuracy_command",
     "bench_app",
@@ -65,6 +70,8 @@ __all__ = [
     "measure_command",
     "parse_settings",
     "record_command",
+    "run_with_bar",
+    "tell_error",
     "train_command",
 ]
 
@@ -120,6 +127,12 @@ def bench_accuracy_command(
 
 # 91_command_line: Errors in one line
 
+def tell_error(message: object) -> None:
+    """One line on stderr; of several processes that torchrun has started, which all meet the same, the first one tells."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"error: {message}", err=True)
+
+
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Errors that have an explanation become one line on stderr and exit status 1; an interrupt, 130."""
@@ -128,12 +141,15 @@ def clear_errors() -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except (RunError, TrainingError, UnknownDomainError, MissingDataError, DataError,
+    except (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError, DataError,
             LedgerError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
+        tell_error(error)
         raise typer.Exit(1) from None
+    except Interrupted as error:
+        tell_error(error)
+        raise typer.Exit(130) from None
     except KeyboardInterrupt:
-        typer.echo("error: interrupted; nothing was written", err=True)
+        tell_error("interrupted; nothing was written")
         raise typer.Exit(130) from None
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -173,27 +189,50 @@ def parse_settings(words: list[str]) -> dict[str, object]:
 
 # 91_command_line: The commands
 
+SETTING_OPTION = typer.Option("--set", help="such as gamma1=0.5; repeatable")
+EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, and the run cannot be resumed")
+
+
 @app.command("train")
 def train_command(
-    source: Annotated[str, typer.Argument(help="labeled domain, such as mnist")],
-    target: Annotated[str, typer.Argument(help="unlabeled domain, such as optdigits")],
+    source: Annotated[str, typer.Argument(help="labeled domain, such as mnist, or a folder with a folder for each class")],
+    target: Annotated[str, typer.Argument(help="unlabeled domain, such as usps, or a folder of images")],
     out: Annotated[Path, typer.Option(help="new folder for config, metrics and weights")],
     method: Annotated[str, typer.Option(help=f"one of: {', '.join(METHODS)}")] = "cdlm",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; the last weights are kept")] = 1500,
-    batch_size: Annotated[int, typer.Option(min=2)] = 64,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="such as gamma1=0.5; repeatable")] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="images of each domain in a step, over all processes")] = 64,
+    setting: Annotated[list[str] | None, SETTING_OPTION] = None,
+    size: Annotated[str, typer.Option(help=f"how much of the data: {', '.join(SIZES)}, or one for each, as sample,full")] = "best",
+    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where that is fast")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="another order of memory, faster on some GPUs")] = False,
+    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="compile the networks; needs a C++ compiler")] = False,
+    log_every: Annotated[int, typer.Option(min=1, help="steps from one row of the log to the next")] = 50,
+    checkpoint_every: Annotated[int, EVERY_OPTION] = 500,
 ) -> None:
-    """Train a method from a labeled source to an unlabeled target, and store the run."""
-    with clear_errors(), tqdm(total=steps, unit="step", disable=None) as bar:
+    """Train a method from a labeled source to an unlabeled target, and store the run; a killed one is resumed."""
+    spec = RunSpec(method, source, target, seed, steps, batch_size, {}, size, precision)
+    how = {"log_every": log_every, "checkpoint_every": checkpoint_every, "channels_last": channels_last, "compile": compile}
+    with clear_errors():
+        run_with_bar(replace(spec, settings=parse_settings(setting or [])), out, choose_device(device), how)
+
+
+def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | bool]) -> None:
+    """Run, with a progress bar where somebody looks at it, and tell what came out."""
+    with tqdm(total=spec.steps, unit="step", disable=None if os.environ.get("RANK", "0") == "0" else True) as bar:
         def report(row: dict) -> None:
             bar.update(row["step"] - bar.n)
             bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"})
-        spec = RunSpec(method, source, target, seed, steps, batch_size, parse_settings(setting or []))
-        metrics = run(spec, out, choose_device(device), report)
-    typer.echo(f"target accuracy {metrics['target_accuracy']:.4f} (source {metrics['source_accuracy']:.4f}), last of "
-               f"{steps} steps, {metrics['seconds']:.0f} s: {out}")
+        metrics = run(spec, out, device, report, **how)
+    if metrics:
+        typer.echo(f"{accuracies(metrics)}, last of {spec.steps} steps, {metrics['seconds']:.0f} s: {out}")
+
+
+def accuracies(metrics: dict) -> str:
+    """What to say of accuracies; a target that is a folder without classes has none."""
+    target = f"{metrics['target_accuracy']:.4f}" if "target_accuracy" in metrics else "unknown, for want of labels"
+    return f"target accuracy {target} (source {metrics['source_accuracy']:.4f})"
 
 
 # 91_command_line: The commands
@@ -206,8 +245,7 @@ def evaluate_command(
     """Measure a stored run again: the same number, or the reason why not."""
     with clear_errors():
         metrics = evaluate(folder)
-    typer.echo(json.dumps(metrics) if as_json else
-               f"target accuracy {metrics['target_accuracy']:.4f} (source {metrics['source_accuracy']:.4f})")
+    typer.echo(json.dumps(metrics) if as_json else accuracies(metrics))
 
 
 @app.command("record")

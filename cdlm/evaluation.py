@@ -1,38 +1,55 @@
-"""Accuracy through each path of the model, per class and overall.
+"""Accuracy through each path of the model, confusion, distances, maps of features, intervals.
 
-Generated from book/src/10_domain_shift.md, book/src/50_moments.md, book/src/55_bound.md by `make sync`: edit there, not
-here.
+Generated from book/src/10_domain_shift.md, book/src/50_moments.md, book/src/55_bound.md, book/src/74_evaluation.md by
+`make sync`: edit there, not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdlm.data.batches import normalize
+from cdlm.data.domains import Split
+from cdlm.methods.cdlm import Codes, transfer_codes
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded
 from cdlm.theory.bound import a_distance
 from cdlm.theory.moments import modulated_mean, modulated_sigma, simplified_mean, simplified_sigma
 
 __all__ = [
+    "Flip",
+    "Interval",
     "QUANTILE_LEVELS",
     "VarianceParts",
+    "a_distances",
     "accuracy",
+    "class_flips",
+    "confusion",
+    "embed_tsne",
     "encode_images",
+    "in_batches",
     "jarque_bera",
     "mean_gaps",
     "measure_modulation",
+    "pair_codes",
     "per_class_accuracy",
     "predict",
+    "probe_h",
     "proxy_a_distance",
+    "readouts",
     "regress",
     "rounded",
     "sampled_moments",
+    "t_coverage",
+    "t_interval",
+    "t_quantile",
+    "translations",
     "variance_parts",
 ]
 
@@ -204,3 +221,177 @@ def proxy_a_distance(features_s: Tensor, features_t: Tensor, kernel: str = "line
     deal = StratifiedKFold(folds, shuffle=True, random_state=seed)
     error = float((cross_val_predict(machine, x, is_target, cv=deal) != is_target).mean())
     return max(a_distance(error), 0.0) if clip else a_distance(error)
+
+
+# 74_evaluation: Four ways to read one model
+
+@torch.no_grad()
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 500) -> Tensor:
+    """``function`` of a large ``x`` (N, ...), computed in parts of ``batch_size`` and put together again, (N, ...)."""
+    return torch.cat([function(part) for part in x.split(batch_size)])
+
+
+# 74_evaluation: Four ways to read one model
+
+def pair_codes(model: nn.Module, s: Encoded, t: Encoded, generator: torch.Generator) -> Codes:
+    """The four codes of pairs of encoded images, (N, latent) each, by the map and the weights of the model's config.
+
+    Each code has its own noise, from a CPU ``generator``.
+    """
+    c = model.config
+    eps = torch.randn(4, *s.mu.shape, generator=generator, dtype=s.mu.dtype).to(s.mu.device)
+    return transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
+
+
+# 74_evaluation: Four ways to read one model
+
+def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: int = 0,
+                 paths: Sequence[str] = ("x_t", "x_hat_ts", "x_tilde_t")) -> dict[str, Tensor]:
+    """Target images as the classifier may see them, by path, (N, C, H, W) each, floats in [-1, 1].
+
+    ``images`` are bytes (N, C, H, W). Each is paired at random with one of ``source_images``, bytes (M, C, H, W), which
+    modulates it. ``model`` has ``encoder``, ``decoder`` and ``config`` as CDLM does. Noise and pairs depend on ``seed``,
+    N and M alone, and not on ``paths``, which names what is to be computed.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    partners = source_images[torch.randint(len(source_images), (len(images),), generator=generator)]
+    codes = pair_codes(model, *(encode_images(model.encoder, x) for x in (partners, images)), generator)
+    drawn = {"x_t": lambda: normalize(images), "x_hat_ts": lambda: in_batches(model.decoder, codes.z_ts.float()),
+             "x_tilde_t": lambda: in_batches(model.decoder, codes.u_t.float())}
+    return {path: drawn[path]() for path in paths}
+
+
+# 74_evaluation: Four ways to read one model
+
+def probe_h(model: nn.Module, labeled: Split, images: Tensor, count: int = 1000, seed: int = 0) -> Tensor:
+    """Class log-probabilities (N, classes) of byte ``images`` by a logistic regression on the features h.
+
+    It is fitted to ``count`` random images of ``labeled`` (all, if there are fewer), on standardized features. With
+    ``labeled`` from the source this reads h without any target label. Columns are the classes found, in order.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    chosen = torch.randperm(len(labeled), generator=torch.Generator().manual_seed(seed))[:count]
+    seen, asked = (encode_images(model.encoder, x).h.cpu().numpy() for x in (labeled.images[chosen], images))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen, labeled.labels[chosen].cpu().numpy())
+    return torch.from_numpy(probe.predict_log_proba(asked))
+
+
+def readouts(model: nn.Module, source: Split, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Logits (N, classes) of byte ``images`` (N, C, H, W) by path: "x_t", "x_hat_ts", "x_tilde_t" and "h".
+
+    The first three are read by the model's own classifier, "h" by ``probe_h``. No target label is used.
+    """
+    seen = translations(model, source.images, images, seed)
+    read = {name: in_batches(model.classifier, x) for name, x in seen.items()}
+    return read | {"h": probe_h(model, source, images, seed=seed)}
+
+
+# 74_evaluation: Confusion: which classes
+
+def confusion(predicted: Tensor, labels: Tensor, classes: int = 10) -> Tensor:
+    """Counts (classes, classes): row i, column j has the images of class i that were predicted as j.
+
+    Both arguments are (N,) integers in [0, classes). Raises ValueError for other shapes or values.
+    """
+    if predicted.shape != labels.shape or labels.dim() != 1:
+        raise ValueError(f"{tuple(predicted.shape)} predictions for {tuple(labels.shape)} labels")
+    if len(labels) and not all(0 <= x.min() and x.max() < classes for x in (predicted, labels)):
+        raise ValueError(f"classes are not all in 0..{classes - 1}")
+    return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+
+
+# 74_evaluation: Confusion: which classes
+
+class Flip(NamedTuple):
+    """Images of class ``true`` that are ``seen`` as another: how many, and what share of their class."""
+
+    true: int
+    seen: int
+    count: int
+    share: float
+
+
+def class_flips(counts: Tensor, least: int = 1) -> list[Flip]:
+    """Entries off the diagonal of a confusion matrix with at least ``least`` images, most frequent first."""
+    totals = counts.sum(1)
+    found = [Flip(i, j, int(counts[i, j]), float(counts[i, j] / totals[i]))
+             for i, j in (counts >= max(least, 1)).nonzero().tolist() if i != j]
+    return sorted(found, key=lambda flip: (-flip.count, flip.true, flip.seen))
+
+
+# 74_evaluation: How far apart the domains are now
+
+def a_distances(model: nn.Module, source_images: Tensor, target_images: Tensor, count: int = 400, kernel: str = "rbf",
+                folds: int = 5, seed: int = 0) -> dict[str, float]:
+    """Proxy A-distances between ``count`` random images of each domain: of "pixels", of "h", and of "codes" z_st, z_ts.
+
+    Images are bytes (N, C, H, W). ``seed`` draws images, pairs, noise and folds. 0 is chance, 2 is perfectly told apart;
+    see ``proxy_a_distance``. Raises ValueError if a domain has fewer than ``count`` images.
+    """
+    if min(len(source_images), len(target_images)) < count:
+        raise ValueError(f"{count} images asked, of {len(source_images)} and {len(target_images)}")
+    generator = torch.Generator().manual_seed(seed)
+    x_s, x_t = (x[torch.randperm(len(x), generator=generator)[:count]] for x in (source_images, target_images))
+    s, t = encode_images(model.encoder, x_s), encode_images(model.encoder, x_t)
+    codes = pair_codes(model, s, t, generator)
+    pairs = {"pixels": (x_s, x_t), "h": (s.h, t.h), "codes": (codes.z_st, codes.z_ts)}
+    return {name: proxy_a_distance(*pair, kernel, folds, seed=seed) for name, pair in pairs.items()}
+
+
+# 74_evaluation: A map of the features, and what it cannot say
+
+def embed_tsne(features: Tensor, seed: int = 0, perplexity: float = 30.0) -> Tensor:
+    """t-SNE of features (N, ...) in the plane, (N, 2) float32, with fixed settings: PCA start, automatic rate, ``seed``.
+
+    ``perplexity`` is about the number of neighbors that a point minds. Raises ValueError if it is not below N.
+    """
+    from sklearn.manifold import TSNE
+
+    if not perplexity < len(features):
+        raise ValueError(f"perplexity {perplexity} for {len(features)} points: it has to be smaller")
+    machine = TSNE(2, perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
+    return torch.from_numpy(machine.fit_transform(features.detach().flatten(1).double().cpu().numpy())).float()
+
+
+# 74_evaluation: How many seeds
+
+def t_coverage(angle: float, freedom: int) -> float:
+    """Probability that Student's T with ``freedom`` degrees is at most sqrt(freedom) tan(angle) in size, angle >= 0."""
+    odd, cos2 = freedom % 2, math.cos(angle) ** 2
+    total, term = 0.0, math.cos(angle) if odd else 1.0
+    for power in range(odd, freedom - 1, 2):
+        total += term
+        term *= (power + 1) / (power + 2) * cos2
+    inside = math.sin(angle) * total
+    return 2 / math.pi * (angle + inside) if odd else inside
+
+
+def t_quantile(level: float, freedom: int) -> float:
+    """The t that Student's T, with whole ``freedom`` >= 1, does not exceed in size with probability ``level`` in (0, 1)."""
+    if freedom < 1 or not 0 < level < 1:
+        raise ValueError(f"level {level} with {freedom} degrees of freedom")
+    low, high = 0.0, math.pi / 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if t_coverage(middle, freedom) < level else (low, middle)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+class Interval(NamedTuple):
+    """A mean with its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def t_interval(values: Tensor, level: float = 0.95) -> Interval:
+    """Student's interval for the mean of independent ``values`` (n,), n at least 2; for pairs, hand over differences."""
+    if values.dim() != 1 or len(values) < 2:
+        raise ValueError(f"values have the shape {tuple(values.shape)}; two numbers at least are needed")
+    mean, deviation = values.double().mean().item(), values.double().std().item()
+    reach = t_quantile(level, len(values) - 1) * deviation / math.sqrt(len(values))
+    return Interval(mean, mean - reach, mean + reach)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 __all__ = ["GradientReversal", "Reach", "Seam", "reversal_strength", "reverse_gradient", "seam", "set_gradients"]
 
@@ -51,7 +52,7 @@ def set_gradients(objective: Tensor, parameters: Sequence[nn.Parameter], retain_
         parameter.grad = gradient
 
 
-# 72_algorithm: One pass: a seam between two networks
+# 72_algorithm: Three ways out
 
 class Reach(NamedTuple):
     """Three times the same output of a network; what is computed from each of them reaches someone else."""
@@ -60,6 +61,8 @@ class Reach(NamedTuple):
     input: Tensor           # to the input only
     network: Tensor         # into the parameters only
 
+
+# 72_algorithm: One pass: a seam between two networks
 
 class Seam(torch.autograd.Function):
     """One pass forward through a network, two gradients back: one for its input, another for its parameters."""
@@ -75,6 +78,7 @@ class Seam(torch.autograd.Function):
         return images, images.clone(), images.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, both: Tensor | None, to_input: Tensor | None, to_network: Tensor | None) -> tuple[Tensor | None, ...]:
         def total(*gradients: Tensor | None) -> Tensor | None:
             there = [g for g in gradients if g is not None]
@@ -90,6 +94,11 @@ class Seam(torch.autograd.Function):
         return None, None, gradient, *torch.autograd.grad(ctx.parts, ctx.parameters, after.split(cut), allow_unused=True)
 
 
+# 72_algorithm: One pass: a seam between two networks
+
 def seam(network: nn.Module, z: Tensor, reaching: int) -> Reach:
-    """Output of ``network`` for ``z`` (N, ...), with a gradient to the input for the first ``reaching`` rows only."""
+    """Output of ``network`` for ``z`` (N, ...) three times, with a gradient to the input for the first ``reaching`` rows only.
+
+    Every row goes through the network once. What comes back cannot be differentiated again.
+    """
     return Reach(*Seam.apply(network, reaching, z, *network.parameters()))

@@ -5,6 +5,7 @@ Generated from book/src/50_moments.md, book/src/90_runs.md by `make sync`: edit 
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -14,40 +15,59 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from cdlm.data.domains import Domain, checksum, load_domain
+from cdlm.checkpoints import compare_runs, flush, read_checkpoint, replacing, sweep
+from cdlm.data.catalog import CATALOG, SIZES, check_classes, in_color, open_domain
+from cdlm.data.domains import Domain, checksum
+from cdlm.data.recipes import OpenedDomain
 from cdlm.evaluation import accuracy, encode_images, measure_modulation, predict
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
-from cdlm.training import train
+from cdlm.processes import Team, team_of
+from cdlm.training import Interrupted, train
 
 __all__ = [
+    "CHECKPOINT",
+    "LOCK",
     "MAX_JSON_BYTES",
     "METHODS",
+    "OWN_FILES",
     "RunError",
     "RunSpec",
     "build_config",
     "build_method",
+    "check_free",
+    "check_work",
+    "claim",
     "code_fingerprint",
     "data_checksums",
+    "discard",
     "evaluate",
+    "finish",
+    "found_size",
+    "kept_if_resumable",
     "load_pair",
     "load_run",
     "load_spec",
+    "log_table",
     "measure",
     "measure_moments",
     "metric_values",
     "new_folder",
+    "open_at",
+    "partial_folder",
+    "partial_of",
     "processor",
     "provenance",
     "read_json",
@@ -55,6 +75,8 @@ __all__ = [
     "record",
     "revision",
     "run",
+    "sizes_of",
+    "working_folder",
     "write_json",
 ]
 
@@ -105,6 +127,8 @@ class RunSpec:
     steps: int = 1500
     batch_size: int = 64
     settings: dict[str, float | int | bool | str] = field(default_factory=dict)
+    size: str = "sample"                # of the data: "sample", "full", "partial", "best", or one for each, as "sample,full"
+    precision: str = "float32"          # of the networks' arithmetic: "float32" or "bfloat16"
 
 
 # 90_runs: What defines a run
@@ -127,16 +151,61 @@ def build_config(method: str, settings: dict[str, object]):
         raise RunError(f"{method}: {error}") from None
 
 
-def load_pair(spec: RunSpec) -> tuple[Domain, Domain]:
-    """Both domains of a run, with as many channels as the richer one of them."""
-    source, target = load_domain(spec.source), load_domain(spec.target)
-    channels = max(source.channels, target.channels)
-    return load_domain(spec.source, channels), load_domain(spec.target, channels)
+# 90_runs: The data of a run
+
+def open_at(name: str, size: str) -> OpenedDomain:
+    """A domain of the catalog, or a folder, in one of its sizes; "partial" is what a set can be made of with less files."""
+    if size == "partial":
+        return open_domain(name, "full", **(CATALOG[name].partial or {} if name in CATALOG else {}))
+    return open_domain(name, size)
 
 
-def build_method(spec: RunSpec, channels: int) -> nn.Module:
-    """The method of a run with its weights initialized from the seed."""
-    config = build_config(spec.method, {**spec.settings, "channels": channels})
+def sizes_of(spec: RunSpec) -> tuple[str, str]:
+    """Size of the source's data and of the target's. Raises RunError for other words."""
+    sizes = spec.size.split(",")
+    if len(sizes) > 2 or not set(sizes) <= {*SIZES, "partial"}:
+        raise RunError(f"size is one of {', '.join(SIZES)}, or one for each domain, as sample,full; not {spec.size!r}")
+    return sizes[0], sizes[-1]
+
+
+def found_size(source: OpenedDomain, target: OpenedDomain) -> str:
+    """What to write in a config for the data that were found, such as "full", or "sample,full" where they differ.
+
+    A domain whose sample is the whole set says what the other one says.
+    """
+    def any_will_do(domain: OpenedDomain) -> bool:
+        return domain.name in CATALOG and CATALOG[domain.name].sample_counts == CATALOG[domain.name].counts
+    first = target.size if any_will_do(source) and target.size != "partial" else source.size
+    second = source.size if any_will_do(target) and source.size != "partial" else target.size
+    return first if first == second else f"{first},{second}"
+
+
+def load_pair(spec: RunSpec) -> tuple[OpenedDomain, OpenedDomain]:
+    """Both domains of a run, with as many channels as the richer one of them.
+
+    Raises RunError for pairs that no method can take, and what open_domain raises for domains that are not to be had.
+    """
+    source, target = pair = [open_at(*words) for words in zip((spec.source, spec.target), sizes_of(spec))]
+    check_classes(source, target)
+    if not source.classes:
+        raise RunError(f"{spec.source} has no classes to learn; a source is a folder with a folder for each class")
+    pixels = [tuple(domain.train.images.shape[2:]) for domain in pair]
+    if pixels[0] != pixels[1] or pixels[0] not in ((28, 28), (32, 32), (64, 64)):
+        raise RunError(f"images of {spec.source} and {spec.target} are {' and '.join(f'{h} x {w}' for h, w in pixels)}; "
+                       "both must be 28 x 28, 32 x 32 or 64 x 64")
+    channels = max(domain.channels for domain in pair)
+    return tuple(domain if domain.channels == channels else
+                 replace(domain, train=in_color(domain.train), test=in_color(domain.test)) for domain in pair)
+
+
+def build_method(spec: RunSpec, source: Domain) -> nn.Module:
+    """The method of a run for images like those of ``source``, its weights initialized from the seed."""
+    facts = {"channels": source.channels, "size": source.train.images.shape[-1], "classes": len(source.classes)}
+    known = {setting.name for setting in fields(build_config(spec.method, {}))}
+    for name, value in {"channels": facts["channels"], "size": 28, "classes": 10, **spec.settings}.items():
+        if name in facts and facts[name] != value and (name not in known or name in spec.settings):
+            raise RunError(f"{name} is {facts[name]} in these images; {spec.method} is asked for {value}")
+    config = build_config(spec.method, spec.settings | {name: value for name, value in facts.items() if name in known})
     torch.manual_seed(spec.seed)
     return METHODS[spec.method][0](config)
 
@@ -184,7 +253,98 @@ def provenance(device: str) -> dict[str, object]:
     }
 
 
-# 90_runs: Nothing half-written
+# 90_runs: Where a run lives until it is finished
+
+CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
+OWN_FILES = (CHECKPOINT, LOCK, "config.json", "log.csv", "weights.safetensors", "metrics.json")
+
+
+def partial_of(out: Path) -> Path:
+    """The folder in which a run works until it can be called ``out``."""
+    return out.with_name(f"{out.name}.partial")
+
+
+def check_free(out: Path) -> None:
+    """Raise RunError if ``out`` exists and is not an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists already; name another folder, or remove it")
+
+
+def claim(folder: Path, spec: RunSpec) -> None:
+    """Make sure that a folder is empty, or of an unfinished run of ``spec``. Raises RunError for any other."""
+    if (folder / "config.json").exists():
+        there, here = asdict(load_spec(folder)), asdict(spec)
+        if difference := compare_runs(there, here):
+            raise RunError(f"{folder} holds another unfinished run: {difference}; give its settings to resume it, "
+                           "name another folder, or remove it")
+    elif others := [path.name for path in folder.iterdir() if path.name not in OWN_FILES and path.name[0] != "."]:
+        raise RunError(f"{folder} is needed to work in, and holds {others[0]}; name another folder, or remove it")
+    for name in OWN_FILES:
+        sweep(folder / name)
+    write_json(folder / "config.json", asdict(spec))
+
+
+def discard(folder: Path) -> None:
+    """Remove a run's own files from its folder, and the folder if nothing else is in it."""
+    for name in OWN_FILES:
+        (folder / name).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+# 90_runs: Where a run lives until it is finished
+
+@contextmanager
+def partial_folder(out: Path, spec: RunSpec) -> Iterator[Path]:
+    """The folder that a run of ``spec`` works in, alone; it becomes ``out`` when the block ends well.
+
+    When it does not, the folder stays if there is a checkpoint in it. Raises RunError if another process is at work
+    there, if it holds another run, if ``out`` is not free, or if it cannot be written.
+    """
+    check_free(out)
+    folder = partial_of(out)
+    lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another process is at work in {folder}; wait for it, or name another folder") from None
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}; name another folder") from None
+    try:
+        check_free(out)                                             # it may have been finished just now
+        claim(folder, spec)
+        with kept_if_resumable(folder):
+            yield folder
+            finish(folder, out, lock.release)
+    finally:
+        lock.release()
+
+
+@contextmanager
+def kept_if_resumable(folder: Path) -> Iterator[None]:
+    """Remove the folder if the block fails and there is no checkpoint in it to go on from."""
+    try:
+        yield
+    except BaseException as error:
+        if not (folder / CHECKPOINT).exists():
+            discard(folder)
+        elif isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
+            raise Interrupted("interrupted; the same command resumes it from its last checkpoint") from None
+        raise
+
+
+def finish(folder: Path, out: Path, release: Callable[[], object]) -> None:
+    """Remove what only a resumed run needs, and give the folder its name; ``release`` opens its lock where it must be open."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    if os.name == "nt":                                             # where a folder with an open file cannot be renamed
+        release()
+    os.replace(folder, out)
+    flush(out.parent)
+    (out / LOCK).unlink(missing_ok=True)
+
+
+# 90_runs: Where a run lives until it is finished
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
@@ -192,8 +352,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises RunError if ``out`` exists and is not empty, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists already; name another folder, or remove it")
+    check_free(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -207,23 +366,35 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def working_folder(out: Path, spec: RunSpec, kept: bool, team: Team) -> Iterator[Path]:
+    """The folder that the first process of a team works in, and the others read from: partial_folder if it is ``kept``."""
+    with ExitStack() as stack:
+        begun, folder = False, partial_of(out)
+        try:
+            if team.rank == 0:
+                folder = stack.enter_context(partial_folder(out, spec) if kept else new_folder(out))
+            begun = True
+        finally:
+            together = team.all_agree(begun)
+        if not together:
+            raise RunError("the first process could not begin; it says why")
+        yield folder
+
+
 def write_json(path: Path, content: object) -> None:
-    """Write JSON to a temporary neighbor and rename it: readers see the old file or the new one, never a half."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    """Write JSON, through to the disk: readers see the old file or the new one, never a half."""
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # 90_runs: Running
 
 def measure(method: nn.Module, source: Domain, target: Domain) -> dict[str, float]:
-    """Accuracy on the test images of both domains, in test mode."""
+    """Accuracy on the test images of both domains, in test mode; of a domain without classes there is none."""
     method.eval()
     return {f"{side}_accuracy": accuracy(predict(method.logits, domain.test.images), domain.test.labels)
-            for side, domain in (("source", source), ("target", target))}
+            for side, domain in (("source", source), ("target", target)) if domain.classes}
 
 
 def data_checksums(source: Domain, target: Domain) -> dict[str, str]:
@@ -232,20 +403,66 @@ def data_checksums(source: Domain, target: Domain) -> dict[str, str]:
             for domain in (source, target) for split in ("train", "test")}
 
 
-def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], None] | None = None) -> dict:
-    """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return the metrics."""
-    source, target = load_pair(spec)
-    method = build_method(spec, source.channels)
-    with new_folder(out) as folder:
-        start = time.monotonic()
-        log = train(method, source, target, spec.steps, spec.seed, spec.batch_size, device, report=report)
-        seconds = time.monotonic() - start
-        method.cpu()
-        metrics = {**measure(method, source, target), "selection": "last iteration", "seconds": round(seconds, 1),
-                   "data": data_checksums(source, target), "provenance": provenance(device), "log": log}
-        save_file(method.state_dict(), folder / "weights.safetensors")
-        write_json(folder / "config.json", asdict(spec))
-        write_json(folder / "metrics.json", metrics)
+@contextmanager
+def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
+    """A function that adds a row to a new CSV file, readable at once; with no path, one that does nothing."""
+    if path is None:
+        yield lambda row: None
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        def add(row: dict) -> None:
+            if not file.tell():
+                writer.writerow(row)
+            writer.writerow(row.values())
+            file.flush()
+        yield add
+
+
+# 90_runs: Running
+
+def check_work(spec: RunSpec, team: Team) -> None:
+    """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
+    build_config(spec.method, spec.settings)
+    if spec.precision not in ("float32", "bfloat16"):
+        raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
+    if spec.batch_size % team.size:
+        raise RunError(f"a batch of {spec.batch_size} cannot be shared evenly by {team.size} processes")
+
+
+def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], None] | None = None, log_every: int = 50,
+        checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False) -> dict:
+    """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return the metrics.
+
+    A run that was killed goes on from its last checkpoint, made every ``checkpoint_every`` steps (0: never). Of several
+    processes that torchrun has started, the first one measures and stores; the others return no metrics.
+    """
+    with team_of(device) as team:
+        check_work(spec, team)                                      # before data are read, which may take a while
+        source, target = load_pair(spec)
+        spec = replace(spec, size=found_size(source, target)) if "best" in spec.size else spec
+        method, kept, first = build_method(spec, source), checkpoint_every > 0, team.rank == 0
+        with working_folder(out, spec, kept, team) as folder, log_table(folder / "log.csv" if first else None) as add:
+            def tell(row: dict) -> None:
+                add(row)
+                if report is not None and first:
+                    report(row)
+            start, path = time.monotonic(), folder / CHECKPOINT
+            if kept and path.exists():
+                start -= read_checkpoint(path).seconds
+            log = train(method, source, target, spec.steps, spec.seed, spec.batch_size, team.device, log_every, tell,
+                        spec.precision, channels_last, compile, path if kept else None, checkpoint_every, team)
+            seconds = time.monotonic() - start
+            if not first:
+                return {}
+            method.cpu()
+            engine = {"device": device, "processes": team.size, "channels_last": channels_last, "compile": compile}
+            metrics = {**measure(method, source, target), "selection": "last iteration", "seconds": round(seconds, 1),
+                       "data": data_checksums(source, target), "provenance": provenance(device) | {"engine": engine}, "log": log}
+            with replacing(folder / "weights.safetensors") as temporary:
+                save_file(method.state_dict(), temporary)
+            write_json(folder / "config.json", asdict(spec))
+            write_json(folder / "metrics.json", metrics)
     return metrics
 
 
@@ -275,7 +492,8 @@ def load_spec(folder: Path) -> RunSpec:
     """What a stored run was asked."""
     content = read_json(folder / "config.json")
     kinds = {"method": str, "source": str, "target": str, "seed": int, "steps": int, "batch_size": int,
-             "settings": dict}
+             "settings": dict, "size": str, "precision": str}
+    content = {"size": "sample", "precision": "float32"} | content              # older runs do not say
     if set(content) != set(kinds) or not all(type(content[name]) is kind for name, kind in kinds.items()):
         expected = ", ".join(f"{name}: {kind.__name__}" for name, kind in kinds.items())
         raise RunError(f"{folder / 'config.json'} is not the config of a run; it should hold {expected}")
@@ -286,7 +504,7 @@ def load_run(folder: Path) -> tuple[RunSpec, nn.Module, Domain, Domain]:
     """A stored run: its spec, its trained method, and its two domains. Raises RunError for whatever is not in order."""
     spec = load_spec(folder)
     source, target = load_pair(spec)
-    method = build_method(spec, source.channels)
+    method = build_method(spec, source)
     path = folder / "weights.safetensors"
     try:
         method.load_state_dict(load_file(path))

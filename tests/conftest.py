@@ -17,6 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # work to do two threads spend most of their time waiting for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked gpu are skipped, with the reason, where torch finds no GPU."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="no GPU here that torch can use by CUDA"))
+
+
 HEADER = """\
 ---
 jupytext:

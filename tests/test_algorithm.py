@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from cdlm.data.batches import DomainBatch
-from cdlm.gradients import seam
-from cdlm.methods.base import draw_noise
+from cdlm.gradients import reverse_gradient, seam
+from cdlm.methods.base import Learner, Method, constant, draw_noise, linear_decay
 from cdlm.methods.cdlm import (
     CDLM,
     CDLMConfig,
@@ -18,11 +22,13 @@ from cdlm.methods.cdlm import (
     cross_codes,
     fused_losses,
     literal_gradients,
+    literal_losses,
     transfer_code,
     transfer_codes,
 )
-from cdlm.nets import Encoded
-from cdlm.training import Trainer
+from cdlm.nets import ChunkedBatchNorm, Decoder, Encoded
+from cdlm.runs import METHODS
+from cdlm.training import Trainer, make_optimizer
 
 SMALL = CDLMConfig(width=4, latent=3, lambda1=0.3, lambda2=0.2, gamma2=0.5)
 
@@ -72,12 +78,12 @@ def test_one_pass_gives_the_gradients_of_the_printed_algorithm(change: dict) -> 
     losses = fused_gradients(model, batch, eps, 0.7)
     fused = {name: g.clone() for name, g in gradients(model).items()}
     model.zero_grad()
-    literal_losses = literal_gradients(model, batch, eps, 0.7)
+    expected = literal_gradients(model, batch, eps, 0.7)
     literal = gradients(model)
     scale = max(float(g.abs().max()) for g in literal.values())
     for name, gradient in literal.items():
         assert torch.allclose(fused[name], gradient, rtol=1e-9, atol=1e-12 * scale), name
-    for name, value in literal_losses.items():
+    for name, value in expected.items():
         assert torch.allclose(losses[name], value, rtol=1e-12), name
     assert any(bool(g.any()) for name, g in literal.items() if name.startswith("classifier"))
 
@@ -109,6 +115,240 @@ def test_a_seam_calls_its_network_once_for_every_row() -> None:
     reach = seam(network, torch.randn(5, 2, requires_grad=True), 2)
     (reach.both.sum() + reach.input.sum() + reach.network.sum()).backward()
     assert sum(rows) == 5
+
+
+def test_a_seam_with_opposite_gradients_is_the_reversal_layer() -> None:
+    """The layer's two players want v and -lambda v: through a seam the same, from two streams."""
+    torch.manual_seed(0)
+    network, z = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).double(), torch.randn(6, 3, dtype=torch.float64)
+    z.requires_grad_()
+    reach = seam(network, z, 6)
+    wanted = [z, *network.parameters()]
+    by_seam = torch.autograd.grad(reach.network.cos().sum() - 0.3 * reach.input.cos().sum(), wanted)
+    by_layer = torch.autograd.grad(network(reverse_gradient(z, 0.3)).cos().sum(), wanted)
+    assert all(torch.allclose(p, q, rtol=1e-12) for p, q in zip(by_seam, by_layer))
+
+
+def test_a_seam_cannot_be_run_back_twice_in_silence() -> None:
+    network, z = nn.Linear(2, 2), torch.randn(3, 2, requires_grad=True)
+    loss = seam(network, z, 3).both.sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+# What it costs
+
+
+def rows_read(model: nn.Module, run) -> dict[str, list[int]]:
+    """Rows of each call of each network while ``run`` runs."""
+    rows = {name: [] for name, _ in model.named_children()}
+    hooks = [part.register_forward_hook(lambda _, inputs, __, name=name: rows[name].append(len(inputs[0])))
+             for name, part in model.named_children()]
+    run()
+    for hook in hooks:
+        hook.remove()
+    return rows
+
+
+@pytest.mark.parametrize("change, read", [
+    ({}, 3), ({"reads": "drawn"}, 2), ({"reads": "real"}, 1), ({"classifier": "decoupled"}, 3)])
+def test_every_row_goes_forward_once(change: dict, read: int) -> None:
+    model, batch, eps = made(replace(SMALL, **change))
+    one_pass = rows_read(model, lambda: fused_losses(model, batch, eps, 0.7)[0].backward())
+    literal = rows_read(model, lambda: literal_gradients(model, batch, eps, 0.7))
+    expected = {"encoder": 10, "decoder": 20, "classifier": 5 * read, "discriminator": 10}
+    assert {name: sum(rows) for name, rows in one_pass.items()} == expected
+    assert {name: sum(rows) for name, rows in literal.items()} == expected
+    assert {name: len(rows) for name, rows in one_pass.items()} == {"encoder": 1, "decoder": 2, "classifier": 1, "discriminator": 1}
+    assert len(literal["decoder"]) == 4 and len(literal["classifier"]) == read
+
+
+@pytest.mark.parametrize("phi, theta", [(1, 1), (5, 1), (1, 3)])
+def test_each_update_in_turns_costs_a_pass(phi: int, theta: int) -> None:
+    model, batch, eps = made(replace(SMALL, updates="alternating", inner_phi=phi, inner_theta=theta))
+    rows = rows_read(model, lambda: Trainer(model, 3).iterate(batch, eps))
+    assert {name: sum(counts) // (phi + theta) for name, counts in rows.items()} == {
+        "encoder": 10, "decoder": 20, "classifier": 15, "discriminator": 10}
+
+
+class Operations(TorchDispatchMode):
+    """Operations of convolutions: forward, back for data, back for weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done = [0, 0, 0]
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result, kind = operation(*args, **(kwargs or {})), operation._overloadpacket
+        if kind is torch.ops.aten.convolution_backward:
+            for place, mask in ((1, [args[-1][0], False, False]), (2, [False, args[-1][1], False])):
+                self.done[place] += flop_registry[kind](*args[:-1], mask, out_val=result)
+        elif kind is torch.ops.aten.convolution:
+            self.done[0] += flop_registry[kind](*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def operations(run) -> list[int]:
+    with Operations() as counted:
+        run()
+    return counted.done
+
+
+@pytest.mark.parametrize("reaching", [0, 2, 4])
+def test_a_seam_does_no_more_than_it_must(reaching: int) -> None:
+    """Forward once; weights once; data once for theta but for the first layer, and once for the rows that reach the encoder."""
+    decoder, z = Decoder(5, width=4), torch.randn(12, 5, requires_grad=True)
+    one, = operations(lambda: decoder(z[:3].detach()))[:1]
+    first, = operations(lambda: decoder[1](decoder[0](z[:3].detach())))[:1]
+
+    def through_the_seam() -> None:
+        reach = seam(decoder, z, 3 * reaching)
+        (reach.input[:3 * reaching].sum() + reach.network.square().sum()).backward()
+    assert operations(through_the_seam) == [4 * one, reaching * one + 4 * (one - first), 4 * one]
+
+
+# The engine
+
+
+class Line(Method):
+    """Two numbers with a learner each; the objective is a parabola whose slope the noise moves."""
+
+    noise = (1, 2)
+
+    def __init__(self, schedule=constant, optimizer: str = "sgd") -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(2.0))
+        self.schedule, self.optimizer = schedule, optimizer
+
+    def learners(self) -> list[Learner]:
+        return [Learner("a", (self.a,), 0.1, self.optimizer, momentum=0.0, schedule=self.schedule), Learner("b", (self.b,), 0.2)]
+
+    def forward(self, batch: DomainBatch, eps: torch.Tensor, progress: float) -> tuple[torch.Tensor, dict]:
+        loss = (self.a - self.b + eps.mean()) ** 2 / 2
+        return loss, {"loss": loss, "progress": torch.tensor(progress)}
+
+
+def two_images() -> DomainBatch:
+    return DomainBatch(torch.zeros(2, 1, 28, 28), torch.zeros(2, dtype=torch.long), torch.zeros(2, 1, 28, 28))
+
+
+@given(steps=st.integers(1, 12), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_rates_follow_their_schedules(steps: int, data: st.DataObject) -> None:
+    """After k of n steps the rate is lr times the schedule at k / n; the other learner's does not move."""
+    k = data.draw(st.integers(0, steps))
+    schedule = data.draw(st.sampled_from([constant, linear_decay, lambda p: (1 + 10 * p) ** -0.75]))
+    trainer, g = Trainer(Line(schedule), steps), generator()
+    for done in range(k):
+        assert float(trainer.step(two_images(), g)["progress"]) == pytest.approx(done / steps)
+    assert trainer.done == k
+    assert trainer.optimizers["a"].param_groups[0]["lr"] == pytest.approx(0.1 * schedule(k / steps), rel=1e-12)
+    assert trainer.optimizers["b"].param_groups[0]["lr"] == 0.2
+
+
+def test_the_two_schedules_of_the_book() -> None:
+    assert [constant(p) for p in (0.0, 0.3, 1.0)] == [1.0, 1.0, 1.0]
+    assert (linear_decay(0.0), linear_decay(1.0)) == (1.0, pytest.approx(1e-3)) and linear_decay(0.5) == pytest.approx(0.5005)
+
+
+def test_steps_go_by_the_rate_of_before() -> None:
+    """Plain descent by hand, with the rate of each step; the first is taken at full rate."""
+    method, g = Line(linear_decay), generator(3)
+    trainer = Trainer(method, steps=4)
+    for k in range(3):
+        a, b = method.a.item(), method.b.item()
+        eps = draw_noise(method, 2, generator(3).set_state(g.get_state()))
+        trainer.step(two_images(), g)
+        assert method.a.item() == pytest.approx(a - 0.1 * linear_decay(k / 4) * (a - b + eps.mean().item()), rel=1e-5)
+
+
+def test_an_unknown_optimizer_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="optimizer of a is 'lion'"):
+        Trainer(Line(optimizer="lion"), 1)
+    made_ones = [make_optimizer(Learner("x", (nn.Parameter(torch.ones(1)),), 0.5, name, 0.7)) for name in ("sgd", "adam")]
+    assert [type(one) for one in made_ones] == [torch.optim.SGD, torch.optim.Adam]
+    assert made_ones[0].param_groups[0]["momentum"] == 0.7 and all(one.param_groups[0]["lr"] == 0.5 for one in made_ones)
+
+
+def test_noise_comes_from_the_given_generator_alone() -> None:
+    found = []
+    for seed in (0, 1):
+        method, g = Line(), generator(5)
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        Trainer(method, 3).step(two_images(), g)
+        assert torch.equal(torch.get_rng_state(), state), "the global generator was used"
+        found.append((method.a.item(), g.get_state()))
+    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
+    assert not torch.equal(found[0][1], generator(5).get_state())
+    other = Line()
+    Trainer(other, 3).step(two_images(), generator(6))
+    assert other.a.item() != found[0][0]
+
+
+@pytest.mark.parametrize("change", [{}, {"shared_noise": True}, {"updates": "alternating", "inner_phi": 2}])
+def test_the_whole_model_uses_no_other_random_numbers(change: dict) -> None:
+    model, batch, _ = made(replace(SMALL, **change))
+    state, g = torch.get_rng_state(), generator(5)
+    Trainer(model, 3).step(batch, g)
+    assert torch.equal(torch.get_rng_state(), state)
+    twin = generator(5)
+    draw_noise(model, 5, twin, torch.float64)
+    assert torch.equal(g.get_state(), twin.get_state()), "one draw for an iteration, whatever its rounds"
+
+
+@pytest.mark.parametrize("name, settings_", [
+    *((name, {}) for name in METHODS), ("cdlm", {"updates": "alternating", "inner_theta": 2}), ("cdlm", {"features": "pca"}),
+    ("cdlm", {"tap": "conv1", "normalization": "batch"}), ("dann", {"alignment": "coral"})])
+def test_every_parameter_has_one_learner(name: str, settings_: dict) -> None:
+    """Learners share no parameter, leave none out, and the rounds name all of them and no others."""
+    kind, config = METHODS[name]
+    method = kind(config(**settings_))
+    learned = [id(p) for learner in method.learners() for p in learner.parameters]
+    assert len(set(learned)) == len(learned)
+    assert set(learned) == {id(p) for p in method.parameters()}
+    names = [learner.name for learner in method.learners()]
+    assert len(set(names)) == len(names) and {name for names_ in method.rounds() for name in names_} == set(names)
+
+
+def test_a_round_moves_its_learners_and_no_others() -> None:
+    model, batch, eps = made(SMALL)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    Trainer(model, 3).update(("phi", "xi"), batch, eps)
+    moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"encoder", "discriminator"}
+
+
+def test_gradients_of_one_round_do_not_leak_into_the_next() -> None:
+    model, batch, eps = made(SMALL)
+    trainer = Trainer(model, 3)
+    trainer.update((), batch, eps)
+    once = {name: g.clone() for name, g in gradients(model).items()}
+    trainer.update((), batch, eps)
+    assert all(torch.equal(g, once[name]) for name, g in gradients(model).items())
+
+
+def test_running_statistics_count_each_batch_once() -> None:
+    """One pass and the literal version update batch normalization equally often; encoder and classifier in the same order."""
+    found = []
+    for how in (fused_losses, literal_losses):
+        model, batch, eps = made(replace(SMALL, normalization="batch"))
+        how(model, batch, eps, 0.7)
+        found.append(dict(model.named_buffers()))
+        counts = {name.split(".")[0]: layer.num_batches_tracked.item() for name, layer in model.named_modules()
+                  if isinstance(layer, ChunkedBatchNorm)}
+        assert counts == {"encoder": 2, "decoder": 4, "classifier": 3}
+    for name, value in found[0].items():
+        if not name.startswith("decoder"):
+            assert torch.allclose(value, found[1][name], rtol=1e-12), name
+
+
+def test_a_second_derivative_through_a_seam_is_refused() -> None:
+    network, z = nn.Linear(2, 2), torch.randn(3, 2, requires_grad=True)
+    gradient, = torch.autograd.grad(seam(network, z, 3).both.square().sum(), z, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def encoded(seed: int, pairs: int = 4, latent: int = 3) -> Encoded:

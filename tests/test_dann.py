@@ -72,7 +72,7 @@ def test_unknown_choices_are_refused(settings: dict, words: str) -> None:
 
 
 def test_a_run_can_build_it() -> None:
-    built = build_method(RunSpec("dann", "mnist", "optdigits", settings={"alignment": "coral"}), channels=1)
+    built = build_method(RunSpec("dann", "mnist", "optdigits", settings={"alignment": "coral"}), load_domain("mnist"))
     assert isinstance(built, DANN) and built.config == DANNConfig(alignment="coral")
 
 

@@ -28,6 +28,8 @@ def linear_decay(progress: float) -> float:
     return 1 - 0.999 * progress
 
 
+# 72_algorithm: What a method tells, and what an engine does with it
+
 @dataclass(frozen=True)
 class Learner:
     """Parameters that learn together: by which optimizer, how fast, and by which schedule."""

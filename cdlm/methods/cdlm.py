@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdlm.data.batches import DomainBatch, normalize
 from cdlm.gradients import reversal_strength, reverse_gradient, seam, set_gradients
@@ -28,6 +28,11 @@ __all__ = [
     "CHOICES",
     "Codes",
     "Generated",
+    "LossChoices",
+    "NetworkChoices",
+    "ReachChoices",
+    "UpdateChoices",
+    "Weights",
     "cdlm_losses",
     "code_divergence",
     "cross_codes",
@@ -94,8 +99,8 @@ def generate(decoder: Callable[[Tensor], Tensor], codes: Codes) -> Generated:
 # 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
-class CDLMConfig:
-    """Settings of CDLM. The first group is the paper's (Section 4); each field of the others is a choice that it leaves open."""
+class Weights:
+    """Weights of the codes and of the losses, with the paper's values (Section 4)."""
 
     gamma1: float = 1.0                 # weight of the other domain's features, Eqs. 1-2
     gamma2: float = 0.1                 # weight of the noise, Eqs. 1-2
@@ -104,11 +109,26 @@ class CDLMConfig:
     beta1: float = 0.1                  # source consistency, Eq. 20
     beta2: float = 0.01                 # target consistency, Eq. 20
 
+
+# 71_losses: Every choice is a field
+
+@dataclass(frozen=True)
+class LossChoices:
+    """How codes are made, and how losses are read."""
+
     modulation: str = "full"            # "full" (Eqs. 1-2), "pm1" (Eq. 11), "pm2" (Eq. 15) or "none" (a plain VAE)
     kl: str = "base"                    # whose divergence Eq. 18 has: "base", "conditional", "marginal" or "simplified"
     consistency: str = "l2"             # Eq. 20 between images, "l2" or "l1", or between likelihoods, "printed"
     reduction: str = "sum"              # of losses over pixels and latents: "sum" or "mean"
     shared_noise: bool = False          # one noise for all four codes of a pair
+
+
+# 71_losses: Every choice is a field
+
+@dataclass(frozen=True)
+class ReachChoices:
+    """Which loss reaches which network, and how strongly."""
+
     reversal: float = 0.15              # greatest strength of the gradient reversal
     warm_up: bool = True                # whether the reversal grows from 0
     classifier: str = "joint"           # "joint", or "decoupled": then its loss trains nobody but itself
@@ -116,6 +136,13 @@ class CDLMConfig:
     task_reaches_encoder: bool = True   # whether L_task is a part of phi's objective
     task_reaches_decoder: bool = True   # and of theta's
     consistency_reaches_encoder: bool = False
+
+
+# 71_losses: Every choice is a field
+
+@dataclass(frozen=True)
+class UpdateChoices:
+    """In which order the networks learn, and by which optimizers."""
 
     updates: str = "simultaneous"       # or "alternating": phi, then theta with codes and images made anew
     inner_phi: int = 1                  # updates of phi in one iteration, if alternating
@@ -125,6 +152,13 @@ class CDLMConfig:
     lr_phi: float = 0.05
     lr_theta: float = 1e-3
     momentum: float = 0.9
+
+
+# 71_losses: Every choice is a field
+
+@dataclass(frozen=True)
+class NetworkChoices:
+    """Sizes and kinds of the networks, and what the features h are made from."""
 
     channels: int = 1
     size: int = 28                      # height and width of the images: 28, 32 or 64
@@ -136,15 +170,8 @@ class CDLMConfig:
     features: str = "deep"              # or "pca": h from principal components of the images
     activation: str = "sigmoid"         # of h, or "linear"
 
-    def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
-        if self.kl == "conditional" and self.modulation == "full" and self.gamma2 == 0:
-            raise ValueError("kl=conditional needs gamma2 > 0: without noise a code is a point, its divergence infinite")
-        if min(self.inner_phi, self.inner_theta) < 1:
-            raise ValueError("inner_phi and inner_theta must be at least 1")
 
+# 71_losses: Every choice is a field
 
 CHOICES = {
     "modulation": ("full", "pm1", "pm2", "none"), "kl": ("base", "conditional", "marginal", "simplified"),
@@ -153,6 +180,24 @@ CHOICES = {
     "optimizer_phi": ("sgd", "adam"), "optimizer_theta": ("sgd", "adam"), "normalization": ("group", "batch", "none"),
     "features": ("deep", "pca"), "activation": ("sigmoid", "linear"),
 }
+
+
+@dataclass(frozen=True)
+class CDLMConfig(NetworkChoices, UpdateChoices, ReachChoices, LossChoices, Weights):
+    """All settings of CDLM, as fields in five groups; the weights come first.
+
+    Raises ValueError for a word that is not among ``CHOICES``, for a divergence that would be infinite, and for an
+    inner loop without an update.
+    """
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+        if self.kl == "conditional" and self.modulation == "full" and self.gamma2 == 0:
+            raise ValueError("kl=conditional needs gamma2 > 0: without noise a code is a point, its divergence infinite")
+        if min(self.inner_phi, self.inner_theta) < 1:
+            raise ValueError("inner_phi and inner_theta must be at least 1")
 
 
 # 71_losses: Codes by four maps
@@ -169,6 +214,8 @@ def transfer_code(own: Encoded, other: Encoded, eps: Tensor, modulation: str = "
     return reparameterize(own.mu, own.sigma, eps)
 
 
+# 71_losses: Codes by four maps
+
 def transfer_codes(s: Encoded, t: Encoded, eps: Tensor, modulation: str = "full",
                    gamma1: float = 1.0, gamma2: float = 0.1) -> Codes:
     """Lines 4-5 of Algorithm 1 for given noise ``eps``: (4, batch, latent), or (1, batch, latent) for one noise in all codes."""
@@ -178,7 +225,7 @@ def transfer_codes(s: Encoded, t: Encoded, eps: Tensor, modulation: str = "full"
                  u_s=gamma1 * s.h + gamma2 * e_s, u_t=gamma1 * t.h + gamma2 * e_t)
 
 
-# 71_losses: Codes by four maps
+# 71_losses: The divergence in four readings
 
 def code_divergence(own: Encoded, other: Encoded, config: CDLMConfig) -> Tensor:
     """One divergence of Eq. 18 in nats, averaged over the batch: of the code before modulation, or as modulated; a scalar."""
@@ -191,15 +238,17 @@ def code_divergence(own: Encoded, other: Encoded, config: CDLMConfig) -> Tensor:
     return kl_divergence(own.mu, sigma, c.reduction)
 
 
-# 71_losses: Losses
+# 71_losses: Consistency in three readings
 
 def image_consistency(batch: DomainBatch, images: Generated, config: CDLMConfig) -> Tensor:
-    """L_c of Eq. 20 in the reading of the config; a scalar."""
+    """L_c of Eq. 20 in the reading of the config; a scalar. The printed one has no mean over pixels."""
     c, four = config, (images.x_hat_st, images.x_tilde_s, images.x_hat_ts, images.x_tilde_t)
     if c.consistency == "printed":
         return consistency_as_printed(batch.x_s, *four[:2], batch.x_t, *four[2:], c.beta1, c.beta2)
     return (consistency_loss if c.consistency == "l2" else consistency_l1)(*four, c.beta1, c.beta2, c.reduction)
 
+
+# 71_losses: What the classifier reads
 
 def images_to_read(x_s: Tensor, images: Generated, config: CDLMConfig) -> list[Tensor]:
     """What the task classifier learns from: images that show a labeled source image, (B, C, H, W) each."""
@@ -207,7 +256,7 @@ def images_to_read(x_s: Tensor, images: Generated, config: CDLMConfig) -> list[T
     return ([x_s] if config.reads != "drawn" else []) + drawn
 
 
-# 71_losses: Losses
+# 71_losses: All losses, and two objectives
 
 def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images: Generated,
                 strength: float) -> dict[str, Tensor]:
@@ -225,6 +274,8 @@ def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images:
         "task": sum(F.cross_entropy(model.classifier(x), batch.y_s) for x in reads) / len(reads),
     }
 
+
+# 71_losses: All losses, and two objectives
 
 def objectives(loss: dict[str, Tensor], config: CDLMConfig) -> tuple[Tensor, Tensor]:
     """What phi descends (Eq. 21) and what theta descends (Eq. 22), each with the task loss of the joint classifier."""
@@ -253,13 +304,11 @@ class CDLM(Method):
 
     def learners(self) -> list[Learner]:
         """Encoder, decoder, classifier and discriminator: SGD for phi, Adam for the rest, rates that fall linearly to 0."""
-        c = self.config
-        def learner(name: str, part: nn.Module, optimizer: str, lr: float) -> Learner:
-            return Learner(name, tuple(part.parameters()), lr, optimizer, c.momentum, linear_decay)
-        return [learner("phi", self.encoder, c.optimizer_phi, c.lr_phi),
-                learner("theta", self.decoder, c.optimizer_theta, c.lr_theta),
-                learner("theta_T", self.classifier, c.optimizer_theta, c.lr_theta),
-                learner("xi", self.discriminator, c.optimizer_theta, c.lr_theta)]
+        c, rest = self.config, (self.config.optimizer_theta, self.config.lr_theta)
+        parts = {"phi": (self.encoder, c.optimizer_phi, c.lr_phi), "theta": (self.decoder, *rest),
+                 "theta_T": (self.classifier, *rest), "xi": (self.discriminator, *rest)}
+        return [Learner(name, tuple(part.parameters()), lr, optimizer, c.momentum, linear_decay)
+                for name, (part, optimizer, lr) in parts.items()]
 
     def rounds(self) -> tuple[tuple[str, ...], ...]:
         """All at once, or the inner loops of Algorithm 1: phi with the discriminator, then theta with the classifier."""
@@ -290,12 +339,43 @@ class CDLM(Method):
         return self.classifier(self.translate(x))
 
 
+# 72_algorithm: As printed
+
+def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
+    """Lines 4-7 of Algorithm 1, line by line: each domain is encoded, each code decoded, each image read by itself."""
+    c = model.config
+    for network in (model.encoder, model.decoder, model.classifier):
+        set_chunks(network, 1)
+    s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
+    codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
+    return cdlm_losses(model, batch, s, t, generate(model.decoder, codes), strength)
+
+
+# 72_algorithm: As printed
+
+def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
+    """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad`` of all parameters; returns the losses, scalars.
+
+    What ``fused_losses(...)[0].backward()`` has to agree with; for checking, and for reading beside the paper.
+    """
+    loss = literal_losses(model, batch, eps, strength)
+    for_phi, for_theta = objectives(loss, model.config)
+    parts = {"adv": model.discriminator, "task": model.classifier}
+    set_gradients(for_phi, list(model.encoder.parameters()), retain_graph=True)
+    set_gradients(for_theta, list(model.decoder.parameters()), retain_graph=True)
+    for name, part in parts.items():
+        set_gradients(loss[name], list(part.parameters()), retain_graph=True)
+    return loss
+
+
 # 72_algorithm: CDLM in one pass
 
 def full(x: Tensor) -> Tensor:
     """What autocast left in bfloat16 as float32; sums over pixels need it. Other types stay as they are."""
     return x.float() if x.dtype == torch.bfloat16 else x
 
+
+# 72_algorithm: CDLM in one pass
 
 def encode_pair(encoder: Encoder, batch: DomainBatch) -> tuple[Encoded, Encoded]:
     """Both halves of a batch in one call of the encoder."""
@@ -306,12 +386,13 @@ def encode_pair(encoder: Encoder, batch: DomainBatch) -> tuple[Encoded, Encoded]
 
 # 72_algorithm: CDLM in one pass
 
-def draw_all(decoder: Decoder, codes: Codes, reaching: int) -> tuple[Generated, Generated, Generated]:
+def draw_all(decoder: Decoder, codes: Codes, every: bool = False) -> tuple[Generated, Generated, Generated]:
     """All generations in one pass of the decoder, three times: for whom they reach (``Reach``).
 
-    The gradient goes on to z_st and u_s for ``reaching`` = 2, to all four codes for 4.
+    The gradient goes on to z_st and u_s, which Eq. 21 and the task loss ask for, or to ``every`` one of the four codes.
     """
-    set_chunks(decoder, 4 if reaching == 4 else 2)
+    reaching = 4 if every else 2
+    set_chunks(decoder, reaching)
     drawn = seam(decoder, torch.cat([codes.z_st, codes.u_s, codes.z_ts, codes.u_t]), reaching * len(codes.z_st))
     return tuple(Generated(x_hat_st, x_hat_ts, x_tilde_s, x_tilde_t)
                  for x_hat_st, x_tilde_s, x_hat_ts, x_tilde_t in (full(view).chunk(4) for view in drawn))
@@ -324,7 +405,7 @@ def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) 
     c = model.config
     s, t = encode_pair(model.encoder, batch)
     codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
-    both, for_phi, for_theta = draw_all(model.decoder, codes, 4 if c.consistency_reaches_encoder else 2)
+    both, for_phi, for_theta = draw_all(model.decoder, codes, every=c.consistency_reaches_encoder)
     adv = adversarial_loss(*full(model.discriminator(reverse_gradient(torch.cat([s.h, t.h]), strength))).chunk(2))
     kl = code_divergence(s, t, c) + code_divergence(t, s, c)
     rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
@@ -346,27 +427,3 @@ def fused_task(model: CDLM, batch: DomainBatch, both: Generated, for_phi: Genera
         reads = [x.detach() for x in reads]
     set_chunks(model.classifier, len(reads))
     return F.cross_entropy(full(model.classifier(torch.cat(reads))), batch.y_s.repeat(len(reads)))
-
-
-# 72_algorithm: As printed
-
-def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
-    """Lines 4-7 of Algorithm 1, line by line: each domain is encoded, each code decoded, each image read by itself."""
-    c = model.config
-    for network in (model.encoder, model.decoder, model.classifier):
-        set_chunks(network, 1)
-    s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
-    codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
-    return cdlm_losses(model, batch, s, t, generate(model.decoder, codes), strength)
-
-
-def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
-    """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad``; the losses are returned."""
-    loss = literal_losses(model, batch, eps, strength)
-    for_phi, for_theta = objectives(loss, model.config)
-    parts = {"adv": model.discriminator, "task": model.classifier}
-    set_gradients(for_phi, list(model.encoder.parameters()), retain_graph=True)
-    set_gradients(for_theta, list(model.decoder.parameters()), retain_graph=True)
-    for name, part in parts.items():
-        set_gradients(loss[name], list(part.parameters()), retain_graph=True)
-    return loss
