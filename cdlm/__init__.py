@@ -46,6 +46,7 @@
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.
 - ``cdlm.shift``: How far domains are apart, on their pixels: distances, neighbors, shares, and the record of them.
 - ``cdlm.bench``: What things cost, measured beside what others use.
+- ``cdlm.speed``: What a training step costs, and why.
 - ``cdlm.cli``: The command line; it calls what the chapters define.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

@@ -1,6 +1,6 @@
 """The command line; it calls what the chapters define.
 
-Generated from book/src/91_command_line.md by `make sync`: edit there, not here.
+Generated from book/src/73_fast.md, book/src/91_command_line.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -36,20 +36,25 @@ from cdlm.runs import (
     write_json,
 )
 from cdlm.shift import SHIFT_PAIRS, measure_shift
+from cdlm.speed import load_of_machine, measure_race, measure_step, race_line, step_table
 from cdlm.theory.ledger import LedgerError, rows
 from cdlm.training import Interrupted, TrainingError
 
 __all__ = [
+    "BENCH_COMMANDS",
     "EVERY_OPTION",
     "FOLDER_OPTION",
     "JSON_OPTION",
     "MEASUREMENTS",
+    "OUT_OPTION",
     "SETTING_OPTION",
     "accuracies",
     "app",
+    "bench_accuracy_command",
     "bench_app",
     "bench_data_command",
     "bench_group",
+    "bench_step_command",
     "choose_device",
     "clear_errors",
     "data_app",
@@ -59,6 +64,7 @@ __all__ = [
     "data_shift_command",
     "doctor_command",
     "evaluate_command",
+    "keep_record",
     "ledger_command",
     "main",
     "measure_command",
@@ -68,6 +74,55 @@ __all__ = [
     "tell_error",
     "train_command",
 ]
+
+
+# 73_fast: All of it in one command
+
+OUT_OPTION = typer.Option(help="also write the record to this JSON file")
+
+
+def keep_record(facts: dict, out: Path | None) -> None:
+    """Write a record if a file was named, in a folder that is made if it is missing."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, facts)
+
+
+def bench_step_command(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    quick: Annotated[bool, typer.Option("--quick", help="fewer ways and sizes, less than a minute")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="also compiled networks; compiling takes minutes")] = False,
+    out: Annotated[Path | None, OUT_OPTION] = None, as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Measure a training step, fused and as printed, in several ways, against what the machine could do."""
+    with clear_errors():
+        facts = measure_step(choose_device(device), quick, compiled)
+        keep_record(facts, out)
+    typer.echo(json.dumps(facts) if as_json else step_table(facts))
+
+
+# 73_fast: All of it in one command
+
+def bench_accuracy_command(
+    source: Annotated[str, typer.Argument(help="labeled domain")] = "mnist",
+    target: Annotated[str, typer.Argument(help="unlabeled domain; usps is the paper's, if you have it")] = "optdigits",
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="target accuracy at which the clock stops")] = 0.75,
+    steps: Annotated[int, typer.Option(min=1, help="end of the race")] = 1500,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64, seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, OUT_OPTION] = None, as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Measure the seconds to a stated target accuracy, ours and DANN of skada and pytorch-adapt. A stopwatch, not a result."""
+    with clear_errors():
+        domains, load = (load_domain(source), load_domain(target)), load_of_machine()
+        if domains[0].channels != domains[1].channels or domains[0].channels != 1:
+            raise RunError("the race is between gray domains, such as mnist, optdigits and usps")
+        rows = measure_race(*domains, threshold, steps, batch_size, seed)
+        facts = {"measured": "seconds to accuracy", "source": source, "target": target, "threshold": threshold, "steps": steps,
+                 "batch_size": batch_size, "seed": seed, "racers": rows, "provenance": provenance("cpu"),
+                 "load": [round(load, 2), round(load_of_machine(), 2)]}
+        keep_record(facts, out)
+    lines = [f"{source} to {target}, until target accuracy {threshold} or {steps} steps (labels stop the clock, nothing else)"]
+    typer.echo(json.dumps(facts) if as_json else "\n".join(lines + [f"  {name:20} {race_line(row)}" for name, row in rows.items()]))
 
 
 # 91_command_line: Errors in one line
@@ -358,3 +413,8 @@ def main() -> None:
     app.add_typer(data_app, name="data")
     app.add_typer(bench_app, name="bench")
     app()
+
+
+# 91_command_line: The commands
+
+BENCH_COMMANDS = [bench_app.command("step")(bench_step_command), bench_app.command("accuracy")(bench_accuracy_command)]

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 import chapters
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name != "rivals"}  # nothing needs those
 CONDA_NAMES = {"pytorch-cpu": "torch", "pytorch": "torch", "matplotlib-base": "matplotlib"}
 MIB = 2**20
 
