@@ -21,7 +21,7 @@ from tqdm import tqdm
 from cdlm.bench import bench_data
 from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
-from cdlm.data.catalog import SIZES, domain_info, open_domain, overview
+from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
 from cdlm.runs import (
     METHODS,
@@ -105,7 +105,7 @@ def bench_step_command(
 
 def bench_accuracy_command(
     source: Annotated[str, typer.Argument(help="labeled domain")] = "mnist",
-    target: Annotated[str, typer.Argument(help="unlabeled domain; usps is the paper's, if you have it")] = "optdigits",
+    target: Annotated[str, typer.Argument(help="unlabeled domain; by default usps where its images are, else optdigits")] = "",
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="target accuracy at which the clock stops")] = 0.75,
     steps: Annotated[int, typer.Option(min=1, help="end of the race")] = 1500,
     batch_size: Annotated[int, typer.Option(min=2)] = 64, seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -113,12 +113,14 @@ def bench_accuracy_command(
 ) -> None:
     """Measure the seconds to a stated target accuracy, ours and DANN of skada and pytorch-adapt. A stopwatch, not a result."""
     with clear_errors():
-        domains, load = (load_domain(source), load_domain(target)), load_of_machine()
+        target = target or ("usps" if locate_all(find_recipe("usps"))[0] == "full" else "optdigits")
+        domains, load = (open_domain(source), open_domain(target)), load_of_machine()
         if domains[0].channels != domains[1].channels or domains[0].channels != 1:
             raise RunError("the race is between gray domains, such as mnist, optdigits and usps")
         rows = measure_race(*domains, threshold, steps, batch_size, seed)
         facts = {"measured": "seconds to accuracy", "source": source, "target": target, "threshold": threshold, "steps": steps,
-                 "batch_size": batch_size, "seed": seed, "racers": rows, "provenance": provenance("cpu"),
+                 "batch_size": batch_size, "seed": seed, "data": [domain.found for domain in domains],
+                 "racers": rows, "provenance": provenance("cpu"),
                  "load": [round(load, 2), round(load_of_machine(), 2)]}
         keep_record(facts, out)
     lines = [f"{source} to {target}, until target accuracy {threshold} or {steps} steps (labels stop the clock, nothing else)"]
