@@ -81,19 +81,12 @@ def test_half_precision_stays_near_and_keeps_its_weights_whole(name: str) -> Non
 
 
 @every_method
-def test_another_order_of_memory_changes_nothing(name: str) -> None:
+@pytest.mark.parametrize("option, rel, abs", [("channels_last", 1e-3, 1e-4), ("compile", 1e-2, 1e-3)])
+def test_another_order_of_memory_or_compiled_networks_make_the_same_steps(name: str, option: str, rel: float, abs: float) -> None:
     models = built(name), built(name)
-    rows = [learn(model, channels_last=wanted) for model, wanted in zip(models, (True, False))]
+    rows = [learn(model, **{option: wanted}) for model, wanted in zip(models, (True, False))]
     for one, other in zip(*rows, strict=True):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
-
-
-@every_method
-def test_compiled_networks_make_the_same_steps(name: str) -> None:
-    models = built(name), built(name)
-    rows = [learn(model, compile=wanted) for model, wanted in zip(models, (True, False))]
-    for one, other in zip(*rows, strict=True):
-        assert one == pytest.approx(other, rel=1e-2, abs=1e-3)
+        assert one == pytest.approx(other, rel=rel, abs=abs)
 
 
 @every_method
