@@ -37,6 +37,9 @@
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
+- ``cdlm.methods.improved``: CDLM with what its training lacks: statistics by domain, a conditional discriminator, sure
+  predictions.
+- ``cdlm.methods.plain``: Encoder and classifier without a decoder: bounds, baseline and control of the experiments.
 - ``cdlm.processes``: Several processes that train one model: which slice is whose, and how they agree.
 - ``cdlm.checkpoints``: The state of a training in one file, written whole or not at all, and read without trusting it.
 - ``cdlm.training``: The engine: updates, precision, the loop, and what stops it.
@@ -44,6 +47,10 @@
 - ``cdlm.selection``: Which snapshot to report: rules that need no target label, and the oracle, kept apart from them.
 - ``cdlm.theory.ledger``: The equation ledger: what was checked, how, and whether that is still so.
 - ``cdlm.runs``: Runs on disk: configuration, metrics, weights, and records with their provenance.
+- ``cdlm.paper``: What the paper reports: the numbers of its tables, for the rows that are run here.
+- ``cdlm.plan``: From a table or a figure to the runs behind it: variants, tasks, seeds, profiles.
+- ``cdlm.reproduce``: A queue of runs that can be cut off and taken up again, and a record of each.
+- ``cdlm.results``: Records of many runs as the cells of the paper's tables.
 - ``cdlm.shift``: How far domains are apart, on their pixels: distances, neighbors, shares, and the record of them.
 - ``cdlm.bench``: What things cost, measured beside what others use.
 - ``cdlm.speed``: What a training step costs, and why.

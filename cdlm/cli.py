@@ -1,6 +1,7 @@
 """The command line; it calls what the chapters define.
 
-Generated from book/src/73_fast.md, book/src/91_command_line.md by `make sync`: edit there, not here.
+Generated from book/src/73_fast.md, book/src/91_command_line.md, book/src/94_reproduce.md by `make sync`: edit there,
+not here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Annotated
 
 import torch
 import typer
+from joblib import cpu_count
+from platformdirs import user_cache_path
 from tqdm import tqdm
 
 from cdlm.bench import bench_data
@@ -23,6 +26,9 @@ from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
 from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
+from cdlm.plan import BUDGETS, FIGURE_TASKS, TABLE_TASKS, Job, jobs
+from cdlm.reproduce import by_dask, by_processes, is_valid, reproduce
+from cdlm.results import result_rows
 from cdlm.runs import (
     METHODS,
     RunError,
@@ -35,6 +41,7 @@ from cdlm.runs import (
     run,
     write_json,
 )
+from cdlm.selection import RULES
 from cdlm.shift import SHIFT_PAIRS, measure_shift
 from cdlm.speed import load_of_machine, measure_race, measure_step, race_line, step_table
 from cdlm.theory.ledger import LedgerError, rows
@@ -43,10 +50,13 @@ from cdlm.training import Interrupted, TrainingError
 __all__ = [
     "BENCH_COMMANDS",
     "EVERY_OPTION",
+    "EXPERIMENT_COMMANDS",
     "FOLDER_OPTION",
     "JSON_OPTION",
     "MEASUREMENTS",
     "OUT_OPTION",
+    "RESULTS_OPTION",
+    "RUNS_FOLDER",
     "SETTING_OPTION",
     "accuracies",
     "app",
@@ -64,13 +74,18 @@ __all__ = [
     "data_shift_command",
     "doctor_command",
     "evaluate_command",
+    "job_line",
     "keep_record",
     "ledger_command",
     "main",
     "measure_command",
+    "parse_seeds",
     "parse_settings",
     "record_command",
+    "reproduce_command",
+    "results_command",
     "run_with_bar",
+    "summary",
     "tell_error",
     "train_command",
 ]
@@ -420,3 +435,83 @@ def main() -> None:
 # 91_command_line: The commands
 
 BENCH_COMMANDS = [bench_app.command("step")(bench_step_command), bench_app.command("accuracy")(bench_accuracy_command)]
+
+
+# 94_reproduce: The commands
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "0-2", "7" or "0,3-5". Raises RunError for other forms."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise RunError(f"seeds have the form 0-2 or 0,3,5; not {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(found))
+
+
+def job_line(number: int, work: Job, results: Path) -> str:
+    """One line of the list of jobs: its number, whether its record is there, and its name."""
+    return f"{number:4} {'done' if is_valid(results / f'{work.name}.json', work.spec) else 'todo'} {work.name}"
+
+
+def summary(rows: list[dict]) -> str:
+    """Rows of results as a table of text, one line for each cell."""
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+    lines = [f"{'table':12} {'task':17} {'method':29} {'recipe':9} {'paper':>6} {'ours':>6} {'std':>6} seeds"]
+    return "\n".join(lines + [f"{r['table']:12} {r['task']:17} {r['method']:29} {r['recipe']:9} {number(r['paper']):>6} "
+                              f"{number(r['mean']):>6} {number(r['std']):>6} {len(r['seeds'])}" for r in rows])
+
+
+# 94_reproduce: The commands
+
+RESULTS_OPTION = typer.Option(help="folder of the records")
+RUNS_FOLDER = Path("book/results/runs")
+
+
+def reproduce_command(
+    what: Annotated[str, typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
+    seeds: Annotated[str, typer.Option(help="such as 0-2, or 0,3,5")] = "0-2",
+    profile: Annotated[str, typer.Option(help=f"how much of it: {', '.join(BUDGETS)}")] = "full",
+    results: Annotated[Path | None, typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, or beside the "
+                                                      "runs for a profile that is not full")] = None,
+    work: Annotated[Path | None, typer.Option(help="folder for unfinished runs and for weights; by default a cache")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one for each core, or one on a GPU")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    dask: Annotated[str, typer.Option(help="address of a Dask cluster, or local")] = "",
+    listed: Annotated[bool, typer.Option("--list", help="only list the runs, numbered")] = False,
+    number: Annotated[int | None, typer.Option("--job", min=0, help="only the run with this number in the list")] = None,
+) -> None:
+    """Make the runs behind a table or a figure that are not on record yet; what was cut off is taken up again."""
+    with clear_errors():
+        todo, folders = jobs(what, parse_seeds(seeds), profile), work or user_cache_path("cdlm") / "runs" / profile
+        results = results or (RUNS_FOLDER if profile == "full" else folders / "records")
+        if number is not None and number >= len(todo):
+            raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
+        if listed:
+            typer.echo("\n".join(job_line(i, found, results) for i, found in enumerate(todo)))
+            return
+        todo = todo if number is None else todo[number:number + 1]
+        device = choose_device(device)
+        workers = workers or (1 if device.startswith("cuda") else min(len(todo), cpu_count()))
+        failed = reproduce(todo, results, folders, device, by_dask(dask, workers) if dask else by_processes(workers))
+        for message in failed:
+            tell_error(message)
+        if failed:
+            raise RunError(f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
+    typer.echo(f"{len(todo)} runs are on record in {results}")
+
+
+def results_command(
+    results: Annotated[Path, RESULTS_OPTION] = RUNS_FOLDER,
+    selection: Annotated[str, typer.Option(help=f"snapshot: last, {', '.join(RULES)}, or oracle, which is no rule")] = "last",
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Tell our numbers beside the paper's, cell by cell of its tables."""
+    with clear_errors():
+        rows = result_rows(results, selection)
+    typer.echo(json.dumps(rows) if as_json else summary(rows))
+
+
+EXPERIMENT_COMMANDS = [app.command("reproduce")(reproduce_command), app.command("results")(results_command)]

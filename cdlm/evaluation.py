@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from cdlm.data.batches import normalize
 from cdlm.data.domains import Split
 from cdlm.methods.cdlm import Codes, transfer_codes
 from cdlm.modulation import modulate
-from cdlm.nets import Encoded
+from cdlm.nets import Encoded, Encoder, facing
 from cdlm.theory.bound import a_distance
 from cdlm.theory.moments import modulated_mean, modulated_sigma, simplified_mean, simplified_sigma
 
@@ -46,9 +47,7 @@ __all__ = [
     "regress",
     "rounded",
     "sampled_moments",
-    "t_coverage",
     "t_interval",
-    "t_quantile",
     "translations",
     "variance_parts",
 ]
@@ -78,9 +77,10 @@ def per_class_accuracy(predicted: Tensor, labels: Tensor, classes: int = 10) -> 
 # 50_moments: On a trained model
 
 @torch.no_grad()
-def encode_images(encoder: Callable[[Tensor], Encoded], images: Tensor, batch_size: int = 500) -> Encoded:
-    """What an encoder says of byte images (N, C, 28, 28): mu, sigma and h, (N, latent) float64 each."""
-    parts = [encoder(normalize(part)) for part in images.split(batch_size)]
+def encode_images(encoder: Encoder, images: Tensor, batch_size: int = 500, domain: str = "target") -> Encoded:
+    """What an encoder says of byte images (N, C, 28, 28) of a domain: mu, sigma and h, (N, latent) float64 each."""
+    with facing(encoder, domain):
+        parts = [encoder(normalize(part)) for part in images.split(batch_size)]
     return Encoded(*(torch.cat(values).double() for values in zip(*parts)))
 
 
@@ -255,7 +255,8 @@ def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: 
     """
     generator = torch.Generator().manual_seed(seed)
     partners = source_images[torch.randint(len(source_images), (len(images),), generator=generator)]
-    codes = pair_codes(model, *(encode_images(model.encoder, x) for x in (partners, images)), generator)
+    s, t = encode_images(model.encoder, partners, domain="source"), encode_images(model.encoder, images)
+    codes = pair_codes(model, s, t, generator)
     drawn = {"x_t": lambda: normalize(images), "x_hat_ts": lambda: in_batches(model.decoder, codes.z_ts.float()),
              "x_tilde_t": lambda: in_batches(model.decoder, codes.u_t.float())}
     return {path: drawn[path]() for path in paths}
@@ -263,19 +264,20 @@ def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: 
 
 # 74_evaluation: Four ways to read one model
 
-def probe_h(model: nn.Module, labeled: Split, images: Tensor, count: int = 1000, seed: int = 0) -> Tensor:
-    """Class log-probabilities (N, classes) of byte ``images`` by a logistic regression on the features h.
+def probe_h(model: nn.Module, source: Split, images: Tensor, count: int = 1000, seed: int = 0) -> Tensor:
+    """Class log-probabilities (N, classes) of target ``images``, bytes, by a logistic regression on the features h.
 
-    It is fitted to ``count`` random images of ``labeled`` (all, if there are fewer), on standardized features. With
-    ``labeled`` from the source this reads h without any target label. Columns are the classes found, in order.
+    It is fitted to ``count`` random images of ``source`` (all, if there are fewer), on standardized features, and so reads h
+    without any target label. Columns are the classes found, in order.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    chosen = torch.randperm(len(labeled), generator=torch.Generator().manual_seed(seed))[:count]
-    seen, asked = (encode_images(model.encoder, x).h.cpu().numpy() for x in (labeled.images[chosen], images))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen, labeled.labels[chosen].cpu().numpy())
+    chosen = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:count]
+    seen = encode_images(model.encoder, source.images[chosen], domain="source").h.cpu().numpy()
+    asked = encode_images(model.encoder, images).h.cpu().numpy()
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen, source.labels[chosen].cpu().numpy())
     return torch.from_numpy(probe.predict_log_proba(asked))
 
 
@@ -335,7 +337,7 @@ def a_distances(model: nn.Module, source_images: Tensor, target_images: Tensor, 
         raise ValueError(f"{count} images asked, of {len(source_images)} and {len(target_images)}")
     generator = torch.Generator().manual_seed(seed)
     x_s, x_t = (x[torch.randperm(len(x), generator=generator)[:count]] for x in (source_images, target_images))
-    s, t = encode_images(model.encoder, x_s), encode_images(model.encoder, x_t)
+    s, t = encode_images(model.encoder, x_s, domain="source"), encode_images(model.encoder, x_t)
     codes = pair_codes(model, s, t, generator)
     pairs = {"pixels": (x_s, x_t), "h": (s.h, t.h), "codes": (codes.z_st, codes.z_ts)}
     return {name: proxy_a_distance(*pair, kernel, folds, seed=seed) for name, pair in pairs.items()}
@@ -358,28 +360,6 @@ def embed_tsne(features: Tensor, seed: int = 0, perplexity: float = 30.0) -> Ten
 
 # 74_evaluation: How many seeds
 
-def t_coverage(angle: float, freedom: int) -> float:
-    """Probability that Student's T with ``freedom`` degrees is at most sqrt(freedom) tan(angle) in size, angle >= 0."""
-    odd, cos2 = freedom % 2, math.cos(angle) ** 2
-    total, term = 0.0, math.cos(angle) if odd else 1.0
-    for power in range(odd, freedom - 1, 2):
-        total += term
-        term *= (power + 1) / (power + 2) * cos2
-    inside = math.sin(angle) * total
-    return 2 / math.pi * (angle + inside) if odd else inside
-
-
-def t_quantile(level: float, freedom: int) -> float:
-    """The t that Student's T, with whole ``freedom`` >= 1, does not exceed in size with probability ``level`` in (0, 1)."""
-    if freedom < 1 or not 0 < level < 1:
-        raise ValueError(f"level {level} with {freedom} degrees of freedom")
-    low, high = 0.0, math.pi / 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_coverage(middle, freedom) < level else (low, middle)
-    return math.sqrt(freedom) * math.tan(low)
-
-
 class Interval(NamedTuple):
     """A mean with its confidence interval."""
 
@@ -393,5 +373,5 @@ def t_interval(values: Tensor, level: float = 0.95) -> Interval:
     if values.dim() != 1 or len(values) < 2:
         raise ValueError(f"values have the shape {tuple(values.shape)}; two numbers at least are needed")
     mean, deviation = values.double().mean().item(), values.double().std().item()
-    reach = t_quantile(level, len(values) - 1) * deviation / math.sqrt(len(values))
+    reach = student.ppf((1 + level) / 2, len(values) - 1).item() * deviation / math.sqrt(len(values))
     return Interval(mean, mean - reach, mean + reach)

@@ -6,6 +6,8 @@ book/src/40_cdlm.md, book/src/70_networks.md by `make sync`: edit there, not her
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,12 +19,14 @@ __all__ = [
     "ConvTrunk",
     "Decoder",
     "Discriminator",
+    "DomainBatchNorm",
     "Encoded",
     "Encoder",
     "PCAFeatures",
     "TaskClassifier",
     "conv_block",
     "deconv_block",
+    "facing",
     "feature_activation",
     "halving_blocks",
     "halvings",
@@ -30,6 +34,7 @@ __all__ = [
     "note_whether_fitted",
     "principal_components",
     "set_chunks",
+    "standardized",
     "tap_of_table5",
     "tap_place",
 ]
@@ -40,13 +45,16 @@ __all__ = [
 def norm(channels: int, kind: str = "group") -> nn.Module:
     """Normalization of (B, channels, H, W) over groups of sixteen channels of one image, over the batch, or "none".
 
-    Only with "batch" does what an image becomes depend on the images beside it. Raises ValueError for other kinds.
+    "domain" is over the batch too, by each domain's own statistics. Only with these two does what an image becomes
+    depend on the images beside it. Raises ValueError for other kinds.
     """
     if kind == "group":
         return nn.GroupNorm(max(1, channels // 16), channels)
-    if kind in ("batch", "none"):
-        return ChunkedBatchNorm(channels) if kind == "batch" else nn.Identity()
-    raise ValueError(f'normalization is {kind!r}; it must be "group", "batch" or "none"')
+    if kind == "none":
+        return nn.Identity()
+    if kind in ("batch", "domain"):
+        return (ChunkedBatchNorm if kind == "batch" else DomainBatchNorm)(channels)
+    raise ValueError(f'normalization is {kind!r}; it must be "group", "batch", "domain" or "none"')
 
 
 def conv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0,
@@ -158,13 +166,15 @@ class Encoder(nn.Module):
     """The map f of Definition 1: images to the parameters of their code and a feature.
 
     ``tap`` says which convolution h is read from, "conv1", "conv2", ... or "last"; with ``features="pca"`` it is read
-    from the image, and ``encoder.h.fit(images)`` has to come first. Raises ValueError for what there is not.
+    from the image, and ``encoder.h.fit(images)`` has to come first. With ``standardize`` each image is given mean 0 and
+    deviation 1 before all else. Raises ValueError for what there is not.
     """
 
     def __init__(self, latent: int = 32, channels: int = 1, width: int = 16, size: int = 28,
                  normalization: str = "group", tap: str = "last", features: str = "deep",
-                 activation: str = "sigmoid") -> None:
+                 activation: str = "sigmoid", standardize: bool = False) -> None:
         super().__init__()
+        self.standardize = standardize
         self.trunk = ConvTrunk(channels, width, size, normalization)
         self.mu, self.log_sigma = (nn.Linear(self.trunk.features, latent) for _ in range(2))
         self.tap = tap_place(tap, features, len(self.trunk.sizes))          # the convolution that h is read from
@@ -175,6 +185,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Encoded:
         """Encode images ``x`` (batch, channels, size, size) in [-1, 1]."""
+        x = standardized(x) if self.standardize else x
         activations = self.trunk.activations(x)
         features = activations[-1].flatten(1)               # h', (batch, 8 * width)
         log_sigma = self.log_sigma(features).clamp(-6, 3)
@@ -327,3 +338,55 @@ def set_chunks(network: nn.Module, chunks: int) -> None:
     for module in network.modules():
         if isinstance(module, ChunkedBatchNorm):
             module.chunks = chunks
+
+
+# 70_networks: Normalization and company
+
+class DomainBatchNorm(nn.Module):
+    """Batch normalization of (B, C, H, W) with statistics of its own for each domain, and one scale and shift for both.
+
+    ``domain`` says whose images come: "source", "target", or "both" for a batch whose first half is the source's.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.source, self.target = (nn.BatchNorm2d(channels, affine=False) for _ in range(2))
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.domain = "target"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize. Raises ValueError for a batch of both that has no two halves."""
+        if self.domain == "both":
+            if len(x) % 2:
+                raise ValueError(f"a batch of {len(x)} cannot be one half source, one half target")
+            x_s, x_t = x.chunk(2)
+            x = torch.cat([self.source(x_s), self.target(x_t)])
+        else:
+            x = (self.source if self.domain == "source" else self.target)(x)
+        weight, bias = (value.to(x.dtype)[:, None, None] for value in (self.weight, self.bias))
+        return torch.addcmul(bias, x, weight)
+
+
+@contextmanager
+def facing(network: nn.Module, domain: str) -> Iterator[None]:
+    """Within the block, ``network`` sees images of a domain: "source", "target", or "both", the source's first.
+
+    Only batch normalization by domain minds. Raises ValueError for other words.
+    """
+    if domain not in ("source", "target", "both"):
+        raise ValueError(f'domain is {domain!r}; it must be "source", "target" or "both"')
+    layers = [module for module in network.modules() if isinstance(module, DomainBatchNorm)]
+    before = [layer.domain for layer in layers]
+    for layer in layers:
+        layer.domain = domain
+    try:
+        yield
+    finally:
+        for layer, previous in zip(layers, before):
+            layer.domain = previous
+
+
+def standardized(x: Tensor) -> Tensor:
+    """Images (B, C, H, W), each with mean 0 and deviation 1 over its channels and pixels; flat ones become 0."""
+    deviation, mean = torch.std_mean(x, dim=(1, 2, 3), keepdim=True)
+    return (x - mean) / deviation.clamp_min(1e-3)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import platform
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
@@ -27,13 +28,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cdlm.checkpoints import compare_runs, flush, read_checkpoint, replacing, sweep
+from cdlm.data.augment import Augment
 from cdlm.data.catalog import CATALOG, SIZES, check_classes, in_color, open_domain
 from cdlm.data.domains import Domain, checksum
 from cdlm.data.recipes import OpenedDomain
 from cdlm.evaluation import accuracy, encode_images, measure_modulation, predict
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
+from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig
+from cdlm.methods.plain import Plain, PlainConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
+from cdlm.nets import facing
 from cdlm.processes import Team, team_of
 from cdlm.training import Interrupted, train
 
@@ -42,9 +47,13 @@ __all__ = [
     "LOCK",
     "MAX_JSON_BYTES",
     "METHODS",
+    "Measuring",
     "OWN_FILES",
     "RunError",
     "RunSpec",
+    "SNAPSHOT_FILE",
+    "Snapshots",
+    "build_augment",
     "build_config",
     "build_method",
     "check_free",
@@ -98,7 +107,8 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
         spec, model, source, target = load_run(folder)
         if data_checksums(source, target) != joined["runs"][0]["data"]:
             raise RunError(f"the data are not those that {folder} was trained on")
-        s, t = (encode_images(model.encoder, domain.test.images) for domain in (source, target))
+        s, t = (encode_images(model.encoder, domain.test.images, domain=side)
+                for domain, side in ((source, "source"), (target, "target")))
         found = measure_modulation(s, t, model.config.gamma1, model.config.gamma2, draws)
         measured.append({"seed": spec.seed, "trained": trained[spec.seed], **found})
     return {"measured": "moments", "split": "test", "draws": draws, "data": joined["runs"][0]["data"],
@@ -109,7 +119,8 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
 # 90_runs: What defines a run
 
 METHODS: dict[str, tuple[type[nn.Module], type]] = {
-    "cdlm": (CDLM, CDLMConfig), "source": (SourceOnly, SourceConfig), "dann": (DANN, DANNConfig)}
+    "cdlm": (CDLM, CDLMConfig), "improved": (ImprovedCDLM, ImprovedConfig), "source": (SourceOnly, SourceConfig),
+    "dann": (DANN, DANNConfig), "plain": (Plain, PlainConfig)}
 
 
 class RunError(RuntimeError):
@@ -129,6 +140,8 @@ class RunSpec:
     settings: dict[str, float | int | bool | str] = field(default_factory=dict)
     size: str = "sample"                # of the data: "sample", "full", "partial", "best", or one for each, as "sample,full"
     precision: str = "float32"          # of the networks' arithmetic: "float32" or "bfloat16"
+    augment: dict[str, float] = field(default_factory=dict)     # random changes to images of both domains, as Augment has them
+    strong: dict[str, float] = field(default_factory=dict)      # and to those target images that come a second time, if any
 
 
 # 90_runs: What defines a run
@@ -149,6 +162,17 @@ def build_config(method: str, settings: dict[str, object]):
         return config_class(**settings)
     except ValueError as error:
         raise RunError(f"{method}: {error}") from None
+
+
+def build_augment(settings: dict[str, float]) -> Augment | None:
+    """The random changes of a run, None for none. Raises RunError for names there are not and for what is not a number."""
+    known = [change.name for change in fields(Augment)]
+    for name, value in settings.items():
+        if name not in known:
+            raise RunError(f"images cannot be augmented by {name!r}; there is: {', '.join(known)}")
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            raise RunError(f"augmentation {name} must be a number that is not negative, not {value!r}")
+    return Augment(**settings) if settings else None
 
 
 # 90_runs: The data of a run
@@ -255,8 +279,8 @@ def provenance(device: str) -> dict[str, object]:
 
 # 90_runs: Where a run lives until it is finished
 
-CHECKPOINT, LOCK = "checkpoint.safetensors", ".lock"
-OWN_FILES = (CHECKPOINT, LOCK, "config.json", "log.csv", "weights.safetensors", "metrics.json")
+CHECKPOINT, SNAPSHOT_FILE, LOCK = "checkpoint.safetensors", "snapshots.json", ".lock"
+OWN_FILES = (CHECKPOINT, SNAPSHOT_FILE, LOCK, "config.json", "log.csv", "weights.safetensors", "metrics.json")
 
 
 def partial_of(out: Path) -> Path:
@@ -337,6 +361,7 @@ def kept_if_resumable(folder: Path) -> Iterator[None]:
 def finish(folder: Path, out: Path, release: Callable[[], object]) -> None:
     """Remove what only a resumed run needs, and give the folder its name; ``release`` opens its lock where it must be open."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
+    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     if os.name == "nt":                                             # where a folder with an open file cannot be renamed
         release()
     os.replace(folder, out)
@@ -393,8 +418,21 @@ def write_json(path: Path, content: object) -> None:
 def measure(method: nn.Module, source: Domain, target: Domain) -> dict[str, float]:
     """Accuracy on the test images of both domains, in test mode; of a domain without classes there is none."""
     method.eval()
-    return {f"{side}_accuracy": accuracy(predict(method.logits, domain.test.images), domain.test.labels)
-            for side, domain in (("source", source), ("target", target)) if domain.classes}
+    found = {}
+    for side, domain in (("source", source), ("target", target)):
+        if domain.classes:
+            with facing(method, side):
+                found[f"{side}_accuracy"] = accuracy(predict(method.logits, domain.test.images), domain.test.labels)
+    return found
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """What a run measures: ``final`` after its training, and ``glance`` at ``snapshots`` evenly spaced steps of it."""
+
+    snapshots: int = 0
+    glance: Callable[[nn.Module, Domain, Domain], dict] = measure
+    final: Callable[[nn.Module, Domain, Domain], dict] = measure
 
 
 def data_checksums(source: Domain, target: Domain) -> dict[str, str]:
@@ -421,9 +459,33 @@ def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
 
 # 90_runs: Running
 
+class Snapshots:
+    """What a method was found to be at evenly spaced steps of its training; ``take`` is called with each row of the log."""
+
+    def __init__(self, path: Path, method: nn.Module, domains: Sequence[Domain], steps: int, measuring: Measuring,
+                 clock: Callable[[], float]) -> None:
+        self.path, self.method, self.domains, self.measuring, self.clock = path, method, domains, measuring, clock
+        self.due = [round(steps * (i + 1) / measuring.snapshots) for i in range(measuring.snapshots)]
+        self.found: list[dict] = read_json(path)["snapshots"] if path.exists() else []
+
+    def take(self, step: int) -> None:
+        """Measure, if a snapshot is due at ``step`` or was due since the last one, and keep it."""
+        last = self.found[-1]["step"] if self.found else 0
+        if step <= last or not any(last < due <= step for due in self.due):
+            return
+        seconds = self.clock()
+        values = self.measuring.glance(self.method, *self.domains)
+        self.method.train()
+        self.found.append({"step": step, "seconds": round(seconds, 1), **values})
+        write_json(self.path, {"snapshots": self.found})
+
+
+# 90_runs: Running
+
 def check_work(spec: RunSpec, team: Team) -> None:
     """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
     build_config(spec.method, spec.settings)
+    build_augment(spec.augment), build_augment(spec.strong)
     if spec.precision not in ("float32", "bfloat16"):
         raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
     if spec.batch_size % team.size:
@@ -431,34 +493,45 @@ def check_work(spec: RunSpec, team: Team) -> None:
 
 
 def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], None] | None = None, log_every: int = 50,
-        checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False) -> dict:
+        checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False,
+        measuring: Measuring | None = None) -> dict:
     """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return the metrics.
 
     A run that was killed goes on from its last checkpoint, made every ``checkpoint_every`` steps (0: never). Of several
-    processes that torchrun has started, the first one measures and stores; the others return no metrics.
+    processes that torchrun has started, the first one measures and stores; the others return no metrics. ``measuring``
+    says what is measured beside the accuracies; ``seconds`` are those of training and snapshots.
     """
+    measuring = measuring or Measuring()
     with team_of(device) as team:
         check_work(spec, team)                                      # before data are read, which may take a while
         source, target = load_pair(spec)
         spec = replace(spec, size=found_size(source, target)) if "best" in spec.size else spec
         method, kept, first = build_method(spec, source), checkpoint_every > 0, team.rank == 0
         with working_folder(out, spec, kept, team) as folder, log_table(folder / "log.csv" if first else None) as add:
-            def tell(row: dict) -> None:
-                add(row)
-                if report is not None and first:
-                    report(row)
             start, path = time.monotonic(), folder / CHECKPOINT
             if kept and path.exists():
                 start -= read_checkpoint(path).seconds
+            there = [replace(d, train=d.train.to(team.device), test=d.test.to(team.device)) for d in (source, target)]
+            course = Snapshots(folder / SNAPSHOT_FILE, method, there, spec.steps, measuring,
+                               lambda: time.monotonic() - start)
+            def tell(row: dict) -> None:
+                add(row)
+                if first:
+                    course.take(row["step"])
+                if report is not None and first:
+                    report(row)
             log = train(method, source, target, spec.steps, spec.seed, spec.batch_size, team.device, log_every, tell,
-                        spec.precision, channels_last, compile, path if kept else None, checkpoint_every, team)
+                        spec.precision, channels_last, compile, path if kept else None, checkpoint_every, team,
+                        build_augment(spec.augment), build_augment(spec.strong))
             seconds = time.monotonic() - start
             if not first:
                 return {}
-            method.cpu()
+            method.cpu().to(memory_format=torch.contiguous_format)     # as safetensors wants weights
             engine = {"device": device, "processes": team.size, "channels_last": channels_last, "compile": compile}
-            metrics = {**measure(method, source, target), "selection": "last iteration", "seconds": round(seconds, 1),
+            metrics = {**measuring.final(method, source, target), "selection": "last iteration", "seconds": round(seconds, 1),
                        "data": data_checksums(source, target), "provenance": provenance(device) | {"engine": engine}, "log": log}
+            if course.found:
+                metrics["snapshots"] = course.found
             with replacing(folder / "weights.safetensors") as temporary:
                 save_file(method.state_dict(), temporary)
             write_json(folder / "config.json", asdict(spec))
@@ -492,8 +565,8 @@ def load_spec(folder: Path) -> RunSpec:
     """What a stored run was asked."""
     content = read_json(folder / "config.json")
     kinds = {"method": str, "source": str, "target": str, "seed": int, "steps": int, "batch_size": int,
-             "settings": dict, "size": str, "precision": str}
-    content = {"size": "sample", "precision": "float32"} | content              # older runs do not say
+             "settings": dict, "size": str, "precision": str, "augment": dict, "strong": dict}
+    content = {"size": "sample", "precision": "float32", "augment": {}, "strong": {}} | content              # older runs do not say
     if set(content) != set(kinds) or not all(type(content[name]) is kind for name, kind in kinds.items()):
         expected = ", ".join(f"{name}: {kind.__name__}" for name, kind in kinds.items())
         raise RunError(f"{folder / 'config.json'} is not the config of a run; it should hold {expected}")

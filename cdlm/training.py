@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from cdlm.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
+from cdlm.data.augment import Augment, augment_images
 from cdlm.data.batches import DomainBatch, draw_pair, normalize
 from cdlm.data.domains import Domain, Split, checksum
 from cdlm.methods.base import Learner, Method, draw_noise
@@ -36,6 +37,7 @@ __all__ = [
     "Trainer",
     "TrainingError",
     "begin",
+    "changed",
     "compiled",
     "forward_of",
     "last_good",
@@ -346,10 +348,19 @@ def place_on(device: str, method: nn.Module, channels_last: bool) -> torch.memor
     return order
 
 
+def changed(batch: DomainBatch, augment: Augment | None, strong: Augment | None, generator: torch.Generator) -> DomainBatch:
+    """The batch with each image changed at random by ``augment``, and its target images once more, changed by ``strong``."""
+    x_s, x_t = batch.x_s, batch.x_t
+    if augment is not None:
+        x_s, x_t = augment_images(torch.cat([x_s, x_t]), augment, generator).chunk(2)
+    return DomainBatch(x_s, batch.y_s, x_t, None if strong is None else augment_images(batch.x_t, strong, generator))
+
+
 def share_of(batch: DomainBatch, team: Team, order: torch.memory_format) -> DomainBatch:
     """The part of a batch that this process of the team works on, with its images in an order of memory."""
-    x_s, x_t = (team.share(x).contiguous(memory_format=order) for x in (batch.x_s, batch.x_t))
-    return DomainBatch(x_s, team.share(batch.y_s), x_t)
+    x_s, x_t, again = (x if x is None else team.share(x).contiguous(memory_format=order)
+                       for x in (batch.x_s, batch.x_t, batch.x_t_again))
+    return DomainBatch(x_s, team.share(batch.y_s), x_t, again)
 
 
 # 93_long_runs: The loop, whole
@@ -357,12 +368,14 @@ def share_of(batch: DomainBatch, team: Team, order: torch.memory_format) -> Doma
 def train(method: Method, source: Domain, target: Domain, steps: int, seed: int = 0, batch_size: int = 64,
           device: str = "cpu", log_every: int = 50, report: Callable[[dict], None] | None = None, precision: str = "float32",
           channels_last: bool = False, compile: bool = False, checkpoint: Path | None = None, checkpoint_every: int = 500,
-          team: Team | None = None) -> list[dict]:
+          team: Team | None = None, augment: Augment | None = None, strong: Augment | None = None) -> list[dict]:
     """Train ``method`` for a fixed number of steps; returns the log, a row each ``log_every`` steps with mean losses.
 
     Images live on ``device`` as bytes. ``report`` is called with each row. Target labels are never read. With ``checkpoint``,
     a file, the state is kept in it every ``checkpoint_every`` steps; if it is there already, training goes on from it and
     ends as it would have ended, rows already made being reported again. ``batch_size`` is that of the whole ``team``.
+    With ``augment`` the images of both domains are changed at random, and with ``strong`` each target image comes a second
+    time, changed by that.
 
     Raises TrainingError if a loss becomes infinite, not a number or very large, CheckpointError for a checkpoint that is
     damaged or belongs to another run, and Interrupted after the step in which an interrupt came, if a checkpoint is kept.
@@ -371,7 +384,7 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
     images, order = (source.train.to(device), target.train.to(device)), place_on(device, method, channels_last)
     course, start, good = Course(Trainer(method, steps, precision), generator), time.monotonic(), ""
     run = run_identity(method, source, target, steps=steps, seed=seed, batch_size=batch_size, log_every=log_every,
-                       precision=precision) if checkpoint else {}
+                       precision=precision, augment=str(augment), strong=str(strong)) if checkpoint else {}
     start -= begin(course, images, checkpoint, run)
     if course.trainer.done:
         good = last_good(course.trainer.done, checkpoint)
@@ -380,7 +393,8 @@ def train(method: Method, source: Domain, target: Domain, steps: int, seed: int 
         report(row)
     with compiled(method, compile), noted_interrupts(checkpoint is not None, patient=team.size > 1) as interrupted:
         for step in range(course.trainer.done + 1, steps + 1):
-            batch, eps = draw_pair(*images, batch_size, generator), draw_noise(method, batch_size, generator)
+            batch = changed(draw_pair(*images, batch_size, generator), augment, strong, generator)
+            eps = draw_noise(method, batch_size, generator)
             course.window.add(step, course.trainer.iterate(share_of(batch, team, order), team.share(eps, 1)))
             row_due = step % log_every == 0 or step == steps
             stop = interrupted() if team.size == 1 else row_due and not team.all_agree(not interrupted())

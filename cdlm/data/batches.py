@@ -39,6 +39,7 @@ class DomainBatch:
     x_s: Tensor     # (B, C, 28, 28) in [-1, 1]
     y_s: Tensor     # (B,)
     x_t: Tensor     # (B, C, 28, 28) in [-1, 1]
+    x_t_again: Tensor | None = None     # the same target images, changed in another way, where a training wants them
 
 
 def draw_pair(source: Split, target: Split, batch_size: int, generator: torch.Generator) -> DomainBatch:

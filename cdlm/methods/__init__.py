@@ -5,6 +5,9 @@
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
+- ``cdlm.methods.improved``: CDLM with what its training lacks: statistics by domain, a conditional discriminator, sure
+  predictions.
+- ``cdlm.methods.plain``: Encoder and classifier without a decoder: bounds, baseline and control of the experiments.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """

@@ -1,0 +1,136 @@
+"""CDLM with what its training lacks: statistics by domain, a conditional discriminator, sure predictions.
+
+Generated from book/src/75_recipe.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdlm.data.batches import DomainBatch
+from cdlm.gradients import reversal_strength, reverse_gradient
+from cdlm.losses import adversarial_loss, reconstruction_loss
+from cdlm.methods.cdlm import (
+    CDLM,
+    CDLMConfig,
+    Generated,
+    code_divergence,
+    draw_all,
+    encode_pair,
+    full,
+    image_consistency,
+    images_to_read,
+    transfer_codes,
+)
+from cdlm.nets import Discriminator, Encoder, facing
+
+__all__ = ["ImprovedCDLM", "ImprovedConfig", "conditioned", "prediction_entropy", "second_view", "self_training_loss"]
+
+
+# 75_recipe: Ingredients
+
+def conditioned(h: Tensor, logits: Tensor) -> Tensor:
+    """Features (B, latent) times class probabilities, each with each: (B, latent * classes).
+
+    What a discriminator reads that is to compare domains class by class. No gradient reaches the ``logits`` (B, classes).
+    """
+    p = logits.softmax(1).detach()
+    return torch.einsum("bl,bc->blc", h, p).flatten(1)
+
+
+def prediction_entropy(logits: Tensor) -> Tensor:
+    """Mean entropy in nats of the predictions (B, classes); a scalar in [0, log classes]."""
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+
+
+def self_training_loss(logits_again: Tensor, logits: Tensor, confidence: float) -> Tensor:
+    """Cross-entropy of ``logits_again`` (B, classes) with the surest classes of ``logits`` as labels, a scalar.
+
+    Images whose largest probability is not above ``confidence`` count as 0. No gradient reaches ``logits``.
+    """
+    probability, label = logits.detach().softmax(1).max(1)
+    return (F.cross_entropy(logits_again, label, reduction="none") * (probability > confidence)).mean()
+
+
+def second_view(batch: DomainBatch) -> Tensor:
+    """Target images of a batch, changed strongly (B, C, H, W). Raises ValueError if there are none."""
+    if batch.x_t_again is None:
+        raise ValueError("self-training needs every target image a second time: give the training a strong augmentation")
+    return batch.x_t_again
+
+
+# 75_recipe: Ingredients
+
+@dataclass(frozen=True)
+class ImprovedConfig(CDLMConfig):
+    """Settings of CDLM with additions; each can be taken away alone, and without all of them CDLM is left.
+
+    Raises ValueError for what CDLMConfig refuses, and for choices of who is reached, which the additions do not have.
+    """
+
+    domain_statistics: bool = True      # the encoder normalizes over the batch, by each domain's own statistics
+    standardize: bool = False           # the encoder sees images of mean 0 and deviation 1
+    conditional: bool = True            # the discriminator compares domains class by class
+    entropy: float = 0.1                # greatest weight of the entropy of what is read from x_tilde_t
+    self_training: float = 1.0          # greatest weight of own predictions as labels of the same images, changed strongly
+    confidence: float = 0.9             # probability from which a prediction is taken for a label
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classifier != "joint" or self.reads == "real" or not (self.task_reaches_encoder and self.task_reaches_decoder):
+            raise ValueError("the additions are for a joint classifier that reads drawings, and whose loss reaches everybody")
+
+
+class ImprovedCDLM(CDLM):
+    """CDLM with statistics by domain, a conditional discriminator, and sure predictions on translated images."""
+
+    def __init__(self, config: ImprovedConfig | None = None) -> None:
+        c = config or ImprovedConfig()
+        super().__init__(c)
+        normalization = "domain" if c.domain_statistics else c.normalization
+        self.encoder = Encoder(c.latent, c.channels, c.width, c.size, normalization, c.tap, c.features, c.activation, c.standardize)
+        self.discriminator = Discriminator(c.latent * (c.classes if c.conditional else 1))
+
+    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """One objective for everybody, and the losses by name, as ``fused_losses`` gives them, with the additions."""
+        c = self.config
+        with facing(self.encoder, "both"):
+            s, t = encode_pair(self.encoder, batch)
+        codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
+        both, for_phi, for_theta = draw_all(self.decoder, codes, every=True)
+        task, logits_s, logits_t = self.read(batch, both)
+        adv = self.compare(s.h, t.h, logits_s, logits_t, self.strength(progress))
+        entropy, own = prediction_entropy(logits_t), self.learn_from_itself(batch, logits_t, eps[-1])
+        kl = code_divergence(s, t, c) + code_divergence(t, s, c)
+        rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
+        consistency = image_consistency(batch, both if c.consistency_reaches_encoder else for_theta, c)
+        objective = (adv + c.lambda1 * kl + c.lambda2 * rec_phi + rec_theta + consistency + task
+                     + reversal_strength(progress, c.entropy) * entropy + reversal_strength(progress, c.self_training) * own)
+        return objective, {"rec": rec_theta, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
+                           "entropy": entropy, "own": own}
+
+    def read(self, batch: DomainBatch, images: Generated) -> tuple[Tensor, Tensor, Tensor]:
+        """The task loss, and the logits (B, classes) of the translated images of source and target, in one call."""
+        reads = images_to_read(batch.x_s, images, self.config)
+        logits = full(self.classifier(torch.cat([*reads, images.x_tilde_t]))).chunk(len(reads) + 1)
+        task = sum(F.cross_entropy(part, batch.y_s) for part in logits[:-1]) / len(reads)
+        return task, logits[-2], logits[-1]
+
+    def learn_from_itself(self, batch: DomainBatch, logits_t: Tensor, eps: Tensor) -> Tensor:
+        """The self-training loss on the translations of strongly changed target images; 0 if it has no weight."""
+        if not self.config.self_training:
+            return logits_t.new_zeros(())
+        h = full(self.encoder(second_view(batch)).h)
+        drawn = full(self.decoder(self.config.gamma1 * h + self.config.gamma2 * eps))
+        return self_training_loss(full(self.classifier(drawn)), logits_t, self.config.confidence)
+
+    def compare(self, h_s: Tensor, h_t: Tensor, logits_s: Tensor, logits_t: Tensor, strength: float) -> Tensor:
+        """The adversarial loss on features, or on features with the classes that are read from their drawings."""
+        seen = torch.cat([h_s, h_t])
+        if self.config.conditional:
+            seen = conditioned(seen, torch.cat([logits_s, logits_t]))
+        return adversarial_loss(*full(self.discriminator(reverse_gradient(seen, strength))).chunk(2))

@@ -1,0 +1,172 @@
+"""From a table or a figure to the runs behind it: variants, tasks, seeds, profiles.
+
+Generated from book/src/94_reproduce.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cdlm.paper import PAPER, TASKS
+from cdlm.runs import RunError, RunSpec
+
+__all__ = [
+    "ADVERSARIAL",
+    "AFFINE",
+    "BUDGETS",
+    "COLOR",
+    "COLORED",
+    "CONTROL",
+    "Cell",
+    "FAITHFUL",
+    "FIGURE_TASKS",
+    "FIGURE_VARIANTS",
+    "IMPROVED",
+    "Job",
+    "SOURCE_ONLY",
+    "TABLE_TASKS",
+    "TARGET_ONLY",
+    "Variant",
+    "cells",
+    "changed_recipe",
+    "in_color_domain",
+    "job",
+    "jobs",
+    "table_rows",
+]
+
+
+# 94_reproduce: From a table to runs
+
+BUDGETS = {"smoke": {"steps": 20, "width": 4}, "book": {"steps": 300, "width": 8}, "full": {"steps": 3000, "width": 16}}
+AFFINE = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}
+COLOR = {"contrast": 0.5, "invert": 0.5}
+COLORED = ("mnistm", "fashionm")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: a method with settings, augmented or not. ``name`` is that of its records."""
+
+    name: str
+    method: str
+    settings: dict[str, float | int | bool | str] = field(default_factory=dict)
+    augmented: bool = True
+    on_target: bool = False             # trained with labels of the target's training images: the upper bound
+
+
+class Cell(NamedTuple):
+    """One entry of a table: its row, whose settings they are, its task, how it is trained."""
+
+    table: str
+    row: str
+    recipe: str
+    task: str
+    variant: Variant
+
+
+class Job(NamedTuple):
+    """One run of the queue; ``name`` is that of its record."""
+
+    name: str
+    spec: RunSpec
+
+
+# 94_reproduce: From a table to runs
+
+def in_color_domain(task: str) -> bool:
+    """Whether a domain of a task is in color, which is known without any label."""
+    return any(domain in COLORED for domain in task.split("-"))
+
+
+def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
+    """The run of a variant on a task. Where a domain is in color, images are standardized, and recolored at random.
+
+    Raises RunError for a profile there is not.
+    """
+    if profile not in BUDGETS:
+        raise RunError(f"profile {profile!r}; there are {', '.join(BUDGETS)}")
+    steps, width = BUDGETS[profile]["steps"], BUDGETS[profile]["width"]
+    source, target = task.split("-")
+    color = in_color_domain(task)
+    augment = (AFFINE | (COLOR if color else {})) if variant.augmented else {}
+    settings = {"width": width} | variant.settings
+    if color and variant.augmented and "standardize" not in settings:
+        settings["standardize"] = True
+    size = "full" if profile == "full" else "best"
+    spec = RunSpec(variant.method, target if variant.on_target else source, target, seed, steps, 64, settings, size, "bfloat16",
+                   augment)
+    return Job(f"{task}_{variant.name}_s{seed}", spec)
+
+
+# 94_reproduce: From a table to runs
+
+FAITHFUL = Variant("faithful", "cdlm", augmented=False)
+IMPROVED = Variant("improved", "improved")
+SOURCE_ONLY = Variant("source", "plain")
+TARGET_ONLY = Variant("target", "plain", on_target=True)
+ADVERSARIAL = Variant("dann", "plain", {"reversal": 1.0})
+CONTROL = Variant("no-decoder", "plain", {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entropy": 0.1})
+
+
+def changed_recipe(name: str, augmented: bool = True, **settings: float | int | bool | str) -> Variant:
+    """The improved recipe with some of its settings changed."""
+    return Variant(f"improved-{name}", "improved", settings, augmented)
+
+
+def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
+    """Rows of each table: name, recipe, variant. A variant that two tables share is run once."""
+    return {
+        "table2": [("source only", "plain", SOURCE_ONLY), ("DANN", "plain", ADVERSARIAL), ("no decoder", "improved", CONTROL),
+                   ("CDLM", "faithful", FAITHFUL), ("CDLM", "improved", IMPROVED), ("target only", "plain", TARGET_ONLY)],
+        "table3": [("without L_c", "improved", changed_recipe("no-lc", beta1=0.0, beta2=0.0)),
+                   ("L_c^t alone", "improved", changed_recipe("lct", beta1=0.0)),
+                   ("L_c^s alone", "improved", changed_recipe("lcs", beta2=0.0)), ("both", "improved", IMPROVED)],
+        "table5": [("Conv4", "improved", changed_recipe("conv4", tap="conv2")),
+                   ("Conv5", "improved", changed_recipe("conv5", tap="conv3")), ("Convlast", "improved", IMPROVED)],
+        "table6": [("(0.1, 1.0)", "improved", changed_recipe("g0.1-1.0", gamma1=0.1, gamma2=1.0)),
+                   ("(0.5, 0.5)", "improved", changed_recipe("g0.5-0.5", gamma1=0.5, gamma2=0.5)),
+                   ("(0.9, 0.1)", "improved", changed_recipe("g0.9-0.1", gamma1=0.9)), ("(1.0, 0.1)", "improved", IMPROVED),
+                   ("(1.0, 0)", "improved", changed_recipe("g1.0-0", gamma2=0.0))],
+        "table7": [("PM1", "improved", changed_recipe("pm1", modulation="pm1")),
+                   ("PM2", "improved", changed_recipe("pm2", modulation="pm2")), ("full", "improved", IMPROVED)],
+        "ingredients": [("all", "improved", IMPROVED), ("none", "faithful", FAITHFUL),
+                        ("without statistics by domain", "improved", changed_recipe("no-statistics", domain_statistics=False)),
+                        ("without augmentation", "improved", changed_recipe("no-augmentation", augmented=False)),
+                        ("without conditioning", "improved", changed_recipe("unconditional", conditional=False)),
+                        ("without entropy", "improved", changed_recipe("no-entropy", entropy=0.0)),
+                        ("without a decoder", "improved", CONTROL)],
+    }
+
+
+# 94_reproduce: From a table to runs
+
+TABLE_TASKS = {
+    "table2": TASKS, "table3": tuple(PAPER["table3"]["both"]), "table5": tuple(PAPER["table5"]["Convlast"]),
+    "table6": tuple(PAPER["table6"]["(1.0, 0.1)"]), "table7": tuple(PAPER["table7"]["full"]),
+    "ingredients": ("mnist-usps", "fashion-fashionm"),
+}
+FIGURE_TASKS = {"fig5": TASKS, "fig7": ("mnistm-mnist", "mnist-usps"),
+                "fig9": ("mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist"), "fig10": ("mnist-usps",)}
+FIGURE_VARIANTS = {"fig5": (IMPROVED,), "fig7": (IMPROVED,), "fig9": (ADVERSARIAL, IMPROVED),
+                   "fig10": (ADVERSARIAL, FAITHFUL, IMPROVED)}
+
+
+def cells(table: str) -> list[Cell]:
+    """All entries of a table that we run, row by row. Raises RunError for a table there is not."""
+    if table not in TABLE_TASKS:
+        raise RunError(f"{table!r} is no table of ours; there are {', '.join(TABLE_TASKS)}")
+    return [Cell(table, row, recipe, task, variant) for row, recipe, variant in table_rows()[table] for task in TABLE_TASKS[table]]
+
+
+def jobs(what: str, seeds: Iterable[int], profile: str = "full") -> list[Job]:
+    """The runs behind a table or a figure, seed by seed, each once. Raises RunError for what is neither."""
+    if what in FIGURE_TASKS:
+        wanted = [(variant, task) for variant in FIGURE_VARIANTS[what] for task in FIGURE_TASKS[what]]
+    elif what in TABLE_TASKS:
+        wanted = [(cell.variant, cell.task) for cell in cells(what)]
+    else:
+        raise RunError(f"nothing is called {what!r} here; there are {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")
+    return list({found.name: found for seed in seeds for found in (job(*pair, seed, profile) for pair in wanted)}.values())

@@ -1,0 +1,50 @@
+"""Records of many runs as the cells of the paper's tables.
+
+Generated from book/src/94_reproduce.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from cdlm.paper import PAPER
+from cdlm.plan import TABLE_TASKS, Variant, cells
+from cdlm.runs import RunError, read_json
+from cdlm.selection import RULES
+
+__all__ = ["cell_values", "read_runs", "result_rows"]
+
+
+# 94_reproduce: Ours beside the paper's
+
+def read_runs(variant: Variant, task: str, results: Path) -> list[dict]:
+    """All records of a variant on a task, in the order of their seeds. Raises RunError for one that is of another run."""
+    found = [read_json(path) for path in results.glob(f"{task}_{variant.name}_s*.json")]
+    for run in found:
+        if run["spec"]["method"] != variant.method:
+            raise RunError(f"a record called {task}_{variant.name} is of {run['spec']['method']}, not of {variant.method}")
+    return sorted(found, key=lambda run: run["spec"]["seed"])
+
+
+def cell_values(runs: Sequence[dict], selection: str = "last", path: str = "x_tilde_t") -> torch.Tensor:
+    """Target accuracies of runs (runs,) float64, at the snapshot that a rule takes, or at the end by another ``path``."""
+    if path != "x_tilde_t":
+        return torch.tensor([run["paths"][path] for run in runs], dtype=torch.float64)
+    return torch.tensor([run["selected"][selection]["target_accuracy"] for run in runs], dtype=torch.float64)
+
+
+def result_rows(results: Path, selection: str = "last") -> list[dict]:
+    """Each cell of each table, the paper's number beside ours: a list of flat objects, without numbers where no run is yet."""
+    if selection not in ("last", *RULES, "oracle"):
+        raise RunError(f"selection is one of last, {', '.join(RULES)}, oracle; not {selection!r}")
+    rows = []
+    for cell in (cell for table in TABLE_TASKS for cell in cells(table)):
+        values = cell_values(runs := read_runs(cell.variant, cell.task, results), selection)
+        rows.append({"table": cell.table, "task": cell.task, "method": cell.row, "recipe": cell.recipe,
+                     "paper": PAPER.get(cell.table, {}).get(cell.row, {}).get(cell.task),
+                     "mean": values.mean().item() if runs else None, "std": values.std().item() if len(runs) > 1 else None,
+                     "seeds": [run["spec"]["seed"] for run in runs], "selection": selection})
+    return rows
