@@ -353,14 +353,15 @@ def changed(batch: DomainBatch, augment: Augment | None, strong: Augment | None,
     x_s, x_t = batch.x_s, batch.x_t
     if augment is not None:
         x_s, x_t = augment_images(torch.cat([x_s, x_t]), augment, generator).chunk(2)
-    return DomainBatch(x_s, batch.y_s, x_t, None if strong is None else augment_images(batch.x_t, strong, generator))
+    again = None if strong is None else augment_images(batch.x_t, strong, generator)
+    return DomainBatch(x_s, batch.y_s, x_t, again, None if augment is None else batch.x_s)
 
 
 def share_of(batch: DomainBatch, team: Team, order: torch.memory_format) -> DomainBatch:
     """The part of a batch that this process of the team works on, with its images in an order of memory."""
-    x_s, x_t, again = (x if x is None else team.share(x).contiguous(memory_format=order)
-                       for x in (batch.x_s, batch.x_t, batch.x_t_again))
-    return DomainBatch(x_s, team.share(batch.y_s), x_t, again)
+    x_s, x_t, again, plain = (x if x is None else team.share(x).contiguous(memory_format=order)
+                              for x in (batch.x_s, batch.x_t, batch.x_t_again, batch.x_s_plain))
+    return DomainBatch(x_s, team.share(batch.y_s), x_t, again, plain)
 
 
 # 93_long_runs: The loop, whole

@@ -40,6 +40,7 @@ class DomainBatch:
     y_s: Tensor     # (B,)
     x_t: Tensor     # (B, C, 28, 28) in [-1, 1]
     x_t_again: Tensor | None = None     # the same target images, changed in another way, where a training wants them
+    x_s_plain: Tensor | None = None     # the source images before they were changed, where they were
 
 
 def draw_pair(source: Split, target: Split, batch_size: int, generator: torch.Generator) -> DomainBatch:

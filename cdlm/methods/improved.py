@@ -5,14 +5,15 @@ Generated from book/src/75_recipe.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
-from cdlm.gradients import reversal_strength, reverse_gradient
+from cdlm.gradients import reverse_gradient
 from cdlm.losses import adversarial_loss, reconstruction_loss
 from cdlm.methods.cdlm import (
     CDLM,
@@ -28,7 +29,15 @@ from cdlm.methods.cdlm import (
 )
 from cdlm.nets import Discriminator, Encoder, facing
 
-__all__ = ["ImprovedCDLM", "ImprovedConfig", "conditioned", "prediction_entropy", "second_view", "self_training_loss"]
+__all__ = [
+    "ImprovedCDLM",
+    "ImprovedConfig",
+    "conditioned",
+    "prediction_entropy",
+    "ramp",
+    "second_view",
+    "self_training_loss",
+]
 
 
 # 75_recipe: Ingredients
@@ -45,6 +54,11 @@ def conditioned(h: Tensor, logits: Tensor) -> Tensor:
 def prediction_entropy(logits: Tensor) -> Tensor:
     """Mean entropy in nats of the predictions (B, classes); a scalar in [0, log classes]."""
     return -(logits.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+
+
+def ramp(progress: float) -> float:
+    """Weight in [0, 1] that rises over the first half of training, slowly first, for what has to wait for good predictions."""
+    return math.exp(-5 * (1 - min(1.0, 2 * progress)) ** 2)
 
 
 def self_training_loss(logits_again: Tensor, logits: Tensor, confidence: float) -> Tensor:
@@ -77,7 +91,8 @@ class ImprovedConfig(CDLMConfig):
     conditional: bool = True            # the discriminator compares domains class by class
     entropy: float = 0.1                # greatest weight of the entropy of what is read from x_tilde_t
     self_training: float = 1.0          # greatest weight of own predictions as labels of the same images, changed strongly
-    confidence: float = 0.9             # probability from which a prediction is taken for a label
+    draws_plain: bool = True            # source images are drawn, and read, as they were before augmentation
+    confidence: float = 0.95            # probability from which a prediction is taken for a label
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +115,8 @@ class ImprovedCDLM(CDLM):
         c = self.config
         with facing(self.encoder, "both"):
             s, t = encode_pair(self.encoder, batch)
+        if c.draws_plain and batch.x_s_plain is not None:
+            batch = replace(batch, x_s=batch.x_s_plain)
         codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
         both, for_phi, for_theta = draw_all(self.decoder, codes, every=True)
         task, logits_s, logits_t = self.read(batch, both)
@@ -109,7 +126,7 @@ class ImprovedCDLM(CDLM):
         rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
         consistency = image_consistency(batch, both if c.consistency_reaches_encoder else for_theta, c)
         objective = (adv + c.lambda1 * kl + c.lambda2 * rec_phi + rec_theta + consistency + task
-                     + reversal_strength(progress, c.entropy) * entropy + reversal_strength(progress, c.self_training) * own)
+                     + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own)
         return objective, {"rec": rec_theta, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
                            "entropy": entropy, "own": own}
 

@@ -16,7 +16,7 @@ from cdlm.gradients import reversal_strength, reverse_gradient
 from cdlm.losses import adversarial_loss
 from cdlm.methods.base import Learner, Method, linear_decay
 from cdlm.methods.cdlm import full
-from cdlm.methods.improved import conditioned, prediction_entropy, second_view, self_training_loss
+from cdlm.methods.improved import conditioned, prediction_entropy, ramp, second_view, self_training_loss
 from cdlm.nets import Discriminator, Encoder, facing
 
 __all__ = ["Plain", "PlainConfig"]
@@ -34,7 +34,7 @@ class PlainConfig:
     conditional: bool = False
     entropy: float = 0.0                # greatest weight of the entropy of predictions on x_t
     self_training: float = 0.0          # greatest weight of own predictions as labels
-    confidence: float = 0.9
+    confidence: float = 0.95
     normalization: str = "group"        # where there are no statistics by domain
     lr_phi: float = 0.05                # of the encoder, by SGD with momentum
     lr_theta: float = 1e-3              # of classifier and discriminator, by Adam
@@ -80,7 +80,7 @@ class Plain(Method):
         task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
         if c.self_training:
             own = self_training_loss(full(self.logits(second_view(batch))), logits_t, c.confidence)
-        return (task + adv + reversal_strength(progress, c.entropy) * entropy + reversal_strength(progress, c.self_training) * own,
+        return (task + adv + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own,
                 {"task": task, "adv": adv, "entropy": entropy, "own": own})
 
     def features(self, x: Tensor) -> Tensor:
