@@ -472,7 +472,7 @@ RUNS_FOLDER = Path("book/results/runs")
 
 def reproduce_command(
     what: Annotated[str, typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
-    seeds: Annotated[str, typer.Option(help="such as 0-2, or 0,3,5")] = "0-2",
+    seeds: Annotated[str, typer.Option(help="such as 1-3, or 0,3,5")] = "1-3",
     profile: Annotated[str, typer.Option(help=f"how much of it: {', '.join(BUDGETS)}")] = "full",
     results: Annotated[Path | None, typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, or beside the "
                                                       "runs for a profile that is not full")] = None,

@@ -10,19 +10,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cdlm.paper import PAPER, TASKS
-from cdlm.runs import RunError, RunSpec
+from cdlm.runs import RunError, RunSpec, build_config
 
 __all__ = [
     "ADVERSARIAL",
-    "AFFINE",
     "BUDGETS",
     "COLOR",
     "COLORED",
+    "COLOR_STRONG",
     "CONTROL",
     "Cell",
     "FAITHFUL",
     "FIGURE_TASKS",
     "FIGURE_VARIANTS",
+    "GRAY",
+    "GRAY_STRONG",
     "IMPROVED",
     "Job",
     "SOURCE_ONLY",
@@ -35,14 +37,17 @@ __all__ = [
     "job",
     "jobs",
     "table_rows",
+    "trains_itself",
 ]
 
 
 # 94_reproduce: From a table to runs
 
-BUDGETS = {"smoke": {"steps": 20, "width": 4}, "book": {"steps": 300, "width": 8}, "full": {"steps": 3000, "width": 16}}
-AFFINE = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}
-COLOR = {"contrast": 0.5, "invert": 0.5}
+BUDGETS = {"smoke": {"steps": 20, "width": 4}, "book": {"steps": 300, "width": 8}, "full": {"steps": 2000, "width": 16}}
+GRAY = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}                           # how images are changed in tasks without color
+GRAY_STRONG = {"degrees": 25.0, "shift": 0.1, "scale": 0.2, "contrast": 0.5}
+COLOR = {"contrast": 0.5, "invert": 0.5, "brightness": 0.3}                     # and where a domain is in color
+COLOR_STRONG = {"contrast": 0.8, "invert": 0.5, "brightness": 0.5, "degrees": 10.0, "shift": 0.05}
 COLORED = ("mnistm", "fashionm")
 
 
@@ -81,8 +86,13 @@ def in_color_domain(task: str) -> bool:
     return any(domain in COLORED for domain in task.split("-"))
 
 
+def trains_itself(variant: Variant) -> bool:
+    """Whether a variant needs target images a second time, for self-training."""
+    return getattr(build_config(variant.method, variant.settings), "self_training", 0) > 0
+
+
 def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
-    """The run of a variant on a task. Where a domain is in color, images are standardized, and recolored at random.
+    """The run of a variant on a task. Where a domain is in color, images are standardized, and recolored instead of moved.
 
     Raises RunError for a profile there is not.
     """
@@ -91,13 +101,12 @@ def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
     steps, width = BUDGETS[profile]["steps"], BUDGETS[profile]["width"]
     source, target = task.split("-")
     color = in_color_domain(task)
-    augment = (AFFINE | (COLOR if color else {})) if variant.augmented else {}
-    settings = {"width": width} | variant.settings
-    if color and variant.augmented and "standardize" not in settings:
-        settings["standardize"] = True
+    settings = {"width": width} | ({"standardize": True} if color and variant.method != "cdlm" else {}) | variant.settings
+    augment = (COLOR if color else GRAY) if variant.augmented else {}
+    strong = (COLOR_STRONG if color else GRAY_STRONG) if trains_itself(variant) else {}
     size = "full" if profile == "full" else "best"
     spec = RunSpec(variant.method, target if variant.on_target else source, target, seed, steps, 64, settings, size, "bfloat16",
-                   augment)
+                   augment, strong)
     return Job(f"{task}_{variant.name}_s{seed}", spec)
 
 
@@ -108,7 +117,8 @@ IMPROVED = Variant("improved", "improved")
 SOURCE_ONLY = Variant("source", "plain")
 TARGET_ONLY = Variant("target", "plain", on_target=True)
 ADVERSARIAL = Variant("dann", "plain", {"reversal": 1.0})
-CONTROL = Variant("no-decoder", "plain", {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entropy": 0.1})
+CONTROL = Variant("no-decoder", "plain", {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entropy": 0.1,
+                                          "self_training": 1.0})
 
 
 def changed_recipe(name: str, augmented: bool = True, **settings: float | int | bool | str) -> Variant:
@@ -137,6 +147,8 @@ def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
                         ("without augmentation", "improved", changed_recipe("no-augmentation", augmented=False)),
                         ("without conditioning", "improved", changed_recipe("unconditional", conditional=False)),
                         ("without entropy", "improved", changed_recipe("no-entropy", entropy=0.0)),
+                        ("without self-training", "improved", changed_recipe("no-self-training", self_training=0.0)),
+                        ("without plain drawings", "improved", changed_recipe("changed-drawings", draws_plain=False)),
                         ("without a decoder", "improved", CONTROL)],
     }
 
