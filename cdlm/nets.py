@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = [
@@ -345,7 +346,8 @@ def set_chunks(network: nn.Module, chunks: int) -> None:
 class DomainBatchNorm(nn.Module):
     """Batch normalization of (B, C, H, W) with statistics of its own for each domain, and one scale and shift for both.
 
-    ``domain`` says whose images come: "source", "target", or "both" for a batch whose first half is the source's.
+    ``domain`` says whose images come: "source", "target", or "both" for a batch whose first half is the source's; with
+    "guest", images that are normalized by their own statistics, in training too, and leave no trace in those kept for tests.
     """
 
     def __init__(self, channels: int) -> None:
@@ -361,6 +363,8 @@ class DomainBatchNorm(nn.Module):
                 raise ValueError(f"a batch of {len(x)} cannot be one half source, one half target")
             x_s, x_t = x.chunk(2)
             x = torch.cat([self.source(x_s), self.target(x_t)])
+        elif self.domain == "guest":
+            x = F.batch_norm(x, None, None, training=True)
         else:
             x = (self.source if self.domain == "source" else self.target)(x)
         weight, bias = (value.to(x.dtype)[:, None, None] for value in (self.weight, self.bias))
@@ -369,12 +373,12 @@ class DomainBatchNorm(nn.Module):
 
 @contextmanager
 def facing(network: nn.Module, domain: str) -> Iterator[None]:
-    """Within the block, ``network`` sees images of a domain: "source", "target", or "both", the source's first.
+    """Within the block, ``network`` sees images of a domain: "source", "target", or "both", the source's first, or "guest".
 
-    Only batch normalization by domain minds. Raises ValueError for other words.
+    Only batch normalization by domain minds; see ``DomainBatchNorm``. Raises ValueError for other words.
     """
-    if domain not in ("source", "target", "both"):
-        raise ValueError(f'domain is {domain!r}; it must be "source", "target" or "both"')
+    if domain not in ("source", "target", "both", "guest"):
+        raise ValueError(f'domain is {domain!r}; it must be "source", "target", "both" or "guest"')
     layers = [module for module in network.modules() if isinstance(module, DomainBatchNorm)]
     before = [layer.domain for layer in layers]
     for layer in layers:

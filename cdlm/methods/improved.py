@@ -141,7 +141,8 @@ class ImprovedCDLM(CDLM):
         """The self-training loss on the translations of strongly changed target images; 0 if it has no weight."""
         if not self.config.self_training:
             return logits_t.new_zeros(())
-        h = full(self.encoder(second_view(batch)).h)
+        with facing(self.encoder, "guest"):
+            h = full(self.encoder(second_view(batch)).h)
         drawn = full(self.decoder(self.config.gamma1 * h + self.config.gamma2 * eps))
         return self_training_loss(full(self.classifier(drawn)), logits_t, self.config.confidence)
 

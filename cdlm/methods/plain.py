@@ -79,7 +79,8 @@ class Plain(Method):
         adv = adversarial_loss(*full(self.discriminator(reverse_gradient(seen, strength))).chunk(2))
         task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
         if c.self_training:
-            own = self_training_loss(full(self.logits(second_view(batch))), logits_t, c.confidence)
+            with facing(self.encoder, "guest"):
+                own = self_training_loss(full(self.logits(second_view(batch))), logits_t, c.confidence)
         return (task + adv + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own,
                 {"task": task, "adv": adv, "entropy": entropy, "own": own})
 
