@@ -6,27 +6,37 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from statistics import mean, stdev
+
+from cdlm.paper import PAPER, TASKS
+from cdlm.results import result_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by figures/results_table.py -->", "<!-- end of results -->"
-TASKS = {"MNIST → optical digits": "mnist-optdigits", "optical digits → MNIST": "optdigits-mnist"}
-METHODS = {"source only": "source", "DANN": "dann", "CDLM (read from x̃_t)": "cdlm"}
+NAMES = {"mnist": "MNIST", "usps": "USPS", "mnistm": "MNIST-M", "fashion": "Fashion", "fashionm": "Fashion-M"}
+RECIPES = {"faithful": ", as the paper states it", "improved": ", improved"}
 
 
-def cell(task: str, method: str) -> str:
-    """Mean and standard deviation of one record's target accuracies."""
-    record = json.loads((ROOT / f"book/results/{task}_{method}.json").read_text(encoding="utf-8"))
-    accuracies = [run["target_accuracy"] for run in record["runs"]]
-    return f"{mean(accuracies):.3f} ± {stdev(accuracies):.3f}"
+def cell(row: dict) -> str:
+    """Mean and standard deviation over seeds of one entry, with their number where it is not three."""
+    count = len(row["seeds"])
+    if not count:
+        return ""
+    spread = f" ± {row['std']:.3f}" if count > 1 else ""
+    return f"{row['mean']:.3f}{spread}" + ("" if count == 3 else f" ({count})")
 
 
 def table() -> str:
-    rows = [["", *TASKS], ["---"] * (len(TASKS) + 1)]
-    rows += [[name, *(cell(task, method) for task in TASKS.values())] for name, method in METHODS.items()]
+    """Table 2: a row for each method, ours and in italics the paper's."""
+    found: dict[str, list[str]] = {}
+    for row in (row for row in result_rows(ROOT / "book/results/runs") if row["table"] == "table2"):
+        name = row["method"] + (RECIPES.get(row["recipe"], "") if row["method"] == "CDLM" else "")
+        found.setdefault(name, []).append(cell(row))
+    for name, numbers in PAPER["table2"].items():
+        found[f"*{name}, in the paper*"] = [f"*{numbers[task]:.3f}*" for task in TASKS]
+    heads = [" → ".join(NAMES[domain] for domain in task.split("-")) for task in TASKS]
+    rows = [["", *heads], ["---"] * (len(TASKS) + 1)] + [[name, *cells] for name, cells in found.items()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

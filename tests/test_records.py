@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 from cdlm.data.domains import load_domain
-from cdlm.runs import RunSpec, build_config, data_checksums, metric_values, read_record, run
+from cdlm.plan import TABLE_TASKS, jobs
+from cdlm.reproduce import is_valid
+from cdlm.runs import RunSpec, build_config, data_checksums, metric_values, read_json, read_record, run
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book/results"
-NAMES = sorted(path.stem for path in RESULTS.glob("*.json"))
+NAMES = sorted(path.stem for path in RESULTS.glob("*_*.json"))
+RUNS = sorted(path.stem for path in (RESULTS / "runs").glob("*.json"))
 
 
 def test_there_are_records() -> None:
@@ -34,6 +37,26 @@ def test_a_record_holds_its_provenance_and_the_data_are_still_those(name: str) -
         assert one["selection"] == "last iteration" and one["log"][-1]["step"] == spec["steps"]
         assert one["data"] == data_checksums(source, target)
         assert {"python", "packages", "code", "revision", "hardware", "threads"} <= set(one["provenance"])
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_record_of_a_run_is_what_its_name_and_the_plan_say(name: str) -> None:
+    record = read_json(RESULTS / f"runs/{name}.json")
+    known = {made.name: made.spec for what in TABLE_TASKS for made in jobs(what, [record["spec"]["seed"]])}
+    assert is_valid(RESULTS / f"runs/{name}.json", known[name])
+    assert record["log"][-1]["step"] == record["selected"]["last"]["step"] == record["spec"]["steps"]
+    assert record["selected"]["last"]["target_accuracy"] == pytest.approx(record["target_accuracy"], abs=2e-3)
+    assert {"python", "packages", "code", "revision", "hardware", "threads"} <= set(record["provenance"])
+
+
+def test_the_same_images_have_the_same_checksum_in_all_records() -> None:
+    found: dict[str, set[str]] = {}
+    for name in RUNS:
+        record = read_json(RESULTS / f"runs/{name}.json")
+        color = any(domain in ("mnistm", "fashionm") for domain in (record["spec"]["source"], record["spec"]["target"]))
+        for split, checksum in record["data"].items():
+            found.setdefault(f"{split} {color}", set()).add(checksum)
+    assert all(len(checksums) == 1 for checksums in found.values())
 
 
 def test_the_ablated_record_differs_in_nothing_but_the_switch() -> None:
