@@ -39,10 +39,14 @@ def current(house: House) -> House:
         "Prose.",
         code("from cdlm.high import g"),
         code('record = read_record("run-1")'),
+        code('log, runs = Path("results/run-3.json"), Path("results/runs")'),
         code("print(g(), record)"),
     )
     (house.book / "results/run-1.json").write_text('{"accuracy": 0.5}')
     (house.book / "results/run-2.json").write_text('{"accuracy": 0.6}')
+    (house.book / "results/run-3.json").write_text('{"accuracy": 0.8}')
+    (house.book / "results/runs").mkdir()
+    (house.book / "results/runs/one.json").write_text('{"accuracy": 0.9}')
     assert sync.main([]) == 0 and export.main([]) == 0
     mark_as_run(house)
     assert not execute.stale(read(house))
@@ -71,6 +75,8 @@ CHANGES = {
     "an imported module": (True, "cdlm/high.py", "return f()", "return f() + 1"),
     "a module imported by a module": (True, "cdlm/room/middle.py", "return 1", "return 2"),
     "a record it reads": (True, "book/results/run-1.json", "0.5", "0.7"),
+    "a file of results that it names": (True, "book/results/run-3.json", "0.8", "0.7"),
+    "a run, where it reads them all": (True, "book/results/runs/one.json", "0.9", "0.7"),
     "an output": (True, "book/10_a.ipynb", "1 0.5", "1 0.9"),
     "prose": (False, "book/src/10_a.md", "Prose.", "Other prose."),
     "a module it does not import": (False, "cdlm/low.py", "return 0", "return 1"),

@@ -161,8 +161,10 @@ def run_fingerprint(notebook: NotebookNode) -> str:
         files = dependencies(whole)
     except SyntaxError as error:
         raise ChapterError(f"a code cell does not parse: {error.msg}: {(error.text or '').strip()}") from None
-    read = sorted(set(re.findall(r'read_record\("([\w./-]+)"', whole)))
+    read = sorted(set(re.findall(r'read_record\("([\w./-]+)"', whole)) | set(re.findall(r'results/([\w./-]+)\.json"', whole)))
     records = [BOOK / "results" / f"{name}.json" for name in read]
+    if "results/runs" in whole:                                                     # chapters that read every run there is
+        records += sorted((BOOK / "results/runs").glob("*.json"))
     contents = [file.read_text(encoding="utf-8") for file in files + records if file.is_file()]
     outputs = [json.dumps(cell.outputs, sort_keys=True) for cell in notebook.cells if cell.cell_type == "code"]
     return _sha(code + contents + outputs)
