@@ -15,7 +15,7 @@ from cdlm.evaluation import t_interval
 from cdlm.plan import Variant, cells
 from cdlm.results import cell_values, read_runs
 
-__all__ = ["Claim", "Finding", "findings", "paired_differences", "pronounce", "variants"]
+__all__ = ["Claim", "Finding", "findings", "paired_differences", "prediction_interval", "pronounce", "variants"]
 
 
 # 84_verdicts: A claim, as a comparison
@@ -80,3 +80,12 @@ def findings(claim: Claim, results: Path) -> list[Finding]:
     """What the records say of a claim, task by task."""
     above, below = (variants(claim.table, row, claim.recipe) for row in (claim.above, claim.below))
     return [pronounce(task, paired_differences(above[task], below[task], task, results)) for task in above if task in below]
+
+
+# 84_verdicts: If you run it again
+
+def prediction_interval(values: torch.Tensor, level: float = 0.95) -> tuple[float, float]:
+    """Where one more value of the kind of ``values`` (n,), n at least 2, lies with probability ``level``, if they are normal."""
+    mean, low, high = t_interval(values, level)
+    reach = (high - low) / 2 * (len(values) + 1) ** 0.5
+    return mean - reach, mean + reach
