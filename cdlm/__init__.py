@@ -51,6 +51,8 @@
 - ``cdlm.plan``: From a table or a figure to the runs behind it: variants, tasks, seeds, profiles.
 - ``cdlm.reproduce``: A queue of runs that can be cut off and taken up again, and a record of each.
 - ``cdlm.results``: Records of many runs as the cells of the paper's tables.
+- ``cdlm.tables``: Rows of a table from records: paired by seed, with an interval, a word, and the paper's number beside
+  them.
 - ``cdlm.verdicts``: Claims about tables as comparisons of records, and what the records say of each.
 - ``cdlm.shift``: How far domains are apart, on their pixels: distances, neighbors, shares, and the record of them.
 - ``cdlm.bench``: What things cost, measured beside what others use.
