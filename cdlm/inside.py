@@ -19,10 +19,12 @@ from cdlm.data.catalog import in_color
 from cdlm.data.domains import Domain, Split, checksum
 from cdlm.evaluation import accuracy, embed_tsne, encode_images, in_batches, pair_codes, proxy_a_distance, translations
 from cdlm.methods.cdlm import CDLM
-from cdlm.runs import RunError, RunSpec, data_checksums, load_run, open_at, provenance, read_json, record
+from cdlm.runs import RunError, RunSpec, data_checksums, load_run, load_spec, open_at, provenance, read_json, record
 
 __all__ = [
     "SHOWABLE",
+    "SHOWN_FROM",
+    "check_showable",
     "images_of",
     "load_trained",
     "map_record",
@@ -46,18 +48,24 @@ __all__ = [
 SHOWABLE = {"mnist": "sample", "mnistm": "sample", "optdigits": "sample", "fashion": "full", "fashionm": "partial"}
 """Domains whose images may be printed, and the size of the catalog in which they may: "sample" comes with packages,
 "partial" lies over photographs that do, "full" is Fashion-MNIST under the MIT license."""
+SHOWN_FROM = {"sample": "the sample that packages carry", "partial": "over photographs that packages carry", "full": "the whole set"}
+
+
+def check_showable(name: str) -> None:
+    """Raise RunError for a domain whose images may not be printed, USPS among them."""
+    if name not in SHOWABLE:
+        raise RunError(f"images of {name} are not ours to print or to store; those of {', '.join(SHOWABLE)} are")
 
 
 def shown_images(name: str, channels: int) -> tuple[Split, str]:
     """Test images of a domain that may be printed, with ``channels``, and where they come from.
 
-    Raises RunError for every other domain, USPS among them, and what ``open_at`` raises where files are missing.
+    Raises RunError for every other domain, and what ``open_at`` raises where files are missing.
     """
-    if name not in SHOWABLE:
-        raise RunError(f"images of {name} are not ours to print or to store; those of {', '.join(SHOWABLE)} are")
+    check_showable(name)
     domain = open_at(name, SHOWABLE[name])
     split = domain.test if domain.channels == channels else in_color(domain.test)
-    return split, f"{domain.origin}; {SHOWABLE[name]}"
+    return split, f"{domain.title}, {SHOWN_FROM[SHOWABLE[name]]}"
 
 
 def share_seen(images: Tensor, others: Tensor) -> float:
@@ -122,11 +130,9 @@ def translation_record(folder: Path, count: int = 12, seed: int = 0, checked: in
     The failures are those of the classifier on x_tilde_t, among ``checked`` random images that may be printed; finding them
     takes labels. Raises RunError for a target whose images may not be printed, before anything is computed.
     """
-    target_name = read_json(folder / "config.json")["target"]
-    if target_name not in SHOWABLE:
-        shown_images(target_name, 1)
+    check_showable(load_spec(folder).target)
     spec, model, source, target = load_trained(folder)
-    split, origin = shown_images(target_name, target.channels)
+    split, origin = shown_images(spec.target, target.channels)
     some = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:checked]
     images, labels = split.images[some].contiguous(), split.labels[some]
     drawn = translations(model, source.train.images, images, seed)
