@@ -48,7 +48,7 @@ __all__ = [
 SHOWABLE = {"mnist": "sample", "mnistm": "sample", "optdigits": "sample", "fashion": "full", "fashionm": "partial"}
 """Domains whose images may be printed, and the size of the catalog in which they may: "sample" comes with packages,
 "partial" lies over photographs that do, "full" is Fashion-MNIST under the MIT license."""
-SHOWN_FROM = {"sample": "the sample that packages carry", "partial": "over photographs that packages carry", "full": "the whole set"}
+SHOWN_FROM = {"sample": "the sample in packages", "partial": "over photographs in packages", "full": "the whole set"}
 
 
 def check_showable(name: str) -> None:
