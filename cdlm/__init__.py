@@ -54,6 +54,7 @@
 - ``cdlm.tables``: Rows of a table from records: paired by seed, with an interval, a word, and the paper's number beside
   them.
 - ``cdlm.verdicts``: Claims about tables as comparisons of records, and what the records say of each.
+- ``cdlm.inside``: What a stored run draws and maps, as records: only images that may be printed.
 - ``cdlm.shift``: How far domains are apart, on their pixels: distances, neighbors, shares, and the record of them.
 - ``cdlm.bench``: What things cost, measured beside what others use.
 - ``cdlm.speed``: What a training step costs, and why.

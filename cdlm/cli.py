@@ -26,6 +26,7 @@ from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
 from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
+from cdlm.inside import measure_maps, measure_translations
 from cdlm.plan import BUDGETS, FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.reproduce import by_dask, by_processes, is_valid, reproduce
 from cdlm.results import result_rows
@@ -278,7 +279,7 @@ def record_command(
 
 # 91_command_line: The commands
 
-MEASUREMENTS = {"moments": measure_moments}
+MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps, "translations": measure_translations}
 
 
 @app.command("measure")
