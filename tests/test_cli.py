@@ -72,11 +72,28 @@ def test_gray_and_color_domains_are_trained_together(tmp_path: Path) -> None:
     assert cdlm("evaluate", tmp_path / "run").stdout.strip() in done.stdout
 
 
+def test_changes_of_images_are_a_part_of_the_run(tmp_path: Path) -> None:
+    small = [*QUICK, "--method", "plain", "--set", "width=2", "--set", "self_training=1.0", "--batch-size", 4]
+    changes = ["--augment", "degrees=10", "--augment", "shift=0.05", "--strong", "contrast=0.5"]
+    done = here(*small, *changes, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    spec = load_spec(tmp_path / "run")
+    assert (spec.method, spec.augment, spec.strong) == ("plain", {"degrees": 10, "shift": 0.05}, {"contrast": 0.5})
+    assert here("evaluate", tmp_path / "run").stdout.strip() in done.stdout
+    assert here(*small, "--strong", "contrast=0.5", "--out", tmp_path / "other").returncode == 0
+    one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("run", "other"))
+    assert one != other
+
+
 @pytest.mark.parametrize("words, message", [
     (["train", "mnist", "mars", "--out", "x"], "unknown domain 'mars'; known: mnist, usps"),
-    (["train", "mnist", "optdigits", "--method", "magic", "--out", "x"], "unknown method 'magic'; known: cdlm, source"),
+    (["train", "mnist", "optdigits", "--method", "magic", "--out", "x"], "unknown method 'magic'; known: cdlm, improved, source"),
     (["train", "mnist", "optdigits", "--set", "gama1=2", "--out", "x"], "has no setting 'gama1'"),
     (["train", "mnist", "optdigits", "--set", "gamma1", "--out", "x"], "has the form name=value"),
+    (["train", "mnist", "optdigits", "--augment", "angle=3", "--out", "x"], "images cannot be augmented by 'angle'; there is: degrees"),
+    (["train", "mnist", "optdigits", "--strong", "flip=often", "--out", "x"], "flip must be a number that is not negative, not 'often'"),
+    (["train", "mnist", "optdigits", "--augment", "degrees", "--out", "x"], "has the form name=value"),
+    (["train", "mnist", "optdigits", "--method", "improved", "--out", "x"], "needs target images changed strongly"),
     (["train", "mnist", "optdigits", "--device", "tpu", "--out", "x"], "device 'tpu' cannot be used here"),
     (["train", "mnist", "optdigits", "--size", "huge", "--out", "x"], "size is one of best, full, sample, or one for each"),
     (["train", "mnist", "optdigits", "--precision", "int4", "--out", "x"], "precision is 'int4'; it must be"),

@@ -20,6 +20,7 @@ from cdlm.nets import (
     ChunkedBatchNorm,
     ConvTrunk,
     Decoder,
+    DomainBatchNorm,
     Encoder,
     PCAFeatures,
     TaskClassifier,
@@ -199,10 +200,11 @@ def test_every_weight_of_encoder_and_decoder_is_reached(size: int, channels: int
 def test_kinds_of_normalization() -> None:
     assert type(norm(32)) is type(norm(32, "group")) is nn.GroupNorm and norm(32).num_groups == 2
     assert type(norm(32, "batch")) is ChunkedBatchNorm and norm(32, "batch").num_features == 32
+    assert type(norm(32, "domain")) is DomainBatchNorm and norm(32, "domain").weight.shape == (32,)
     assert type(norm(32, "none")) is nn.Identity
     for make in (lambda: norm(4, "layer"), lambda: conv_block(1, 4, 3, normalization=""), lambda: Encoder(normalization="Group"),
                  lambda: deconv_block(1, 4, 3, normalization="instance")):  # fmt: skip
-        with pytest.raises(ValueError, match='"group", "batch" or "none"'):
+        with pytest.raises(ValueError, match='"group", "batch", "domain" or "none"'):
             make()
 
 
