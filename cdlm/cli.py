@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from tqdm import tqdm
 from cdlm.bench import bench_data
 from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
+from cdlm.data.augment import Augment
 from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
 from cdlm.inside import measure_maps, measure_translations
@@ -49,7 +50,9 @@ from cdlm.theory.ledger import LedgerError, rows
 from cdlm.training import Interrupted, TrainingError
 
 __all__ = [
+    "AUGMENT_OPTION",
     "BENCH_COMMANDS",
+    "CHANGES",
     "EVERY_OPTION",
     "EXPERIMENT_COMMANDS",
     "FOLDER_OPTION",
@@ -59,6 +62,7 @@ __all__ = [
     "RESULTS_OPTION",
     "RUNS_FOLDER",
     "SETTING_OPTION",
+    "STRONG_OPTION",
     "accuracies",
     "app",
     "bench_accuracy_command",
@@ -207,7 +211,10 @@ def parse_settings(words: list[str]) -> dict[str, object]:
 
 # 91_command_line: The commands
 
+CHANGES = [change.name for change in fields(Augment)]
 SETTING_OPTION = typer.Option("--set", help="such as gamma1=0.5; repeatable")
+AUGMENT_OPTION = typer.Option(help=f"random change to all images, such as degrees=10; repeatable; {', '.join(CHANGES)}")
+STRONG_OPTION = typer.Option(help="the same for target images that come a second time, where a method trains on its own predictions")
 EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, and the run cannot be resumed")
 
 
@@ -221,6 +228,8 @@ def train_command(
     steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; the last weights are kept")] = 1500,
     batch_size: Annotated[int, typer.Option(min=2, help="images of each domain in a step, over all processes")] = 64,
     setting: Annotated[list[str] | None, SETTING_OPTION] = None,
+    augment: Annotated[list[str] | None, AUGMENT_OPTION] = None,
+    strong: Annotated[list[str] | None, STRONG_OPTION] = None,
     size: Annotated[str, typer.Option(help=f"how much of the data: {', '.join(SIZES)}, or one for each, as sample,full")] = "best",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 where that is fast")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
@@ -230,10 +239,11 @@ def train_command(
     checkpoint_every: Annotated[int, EVERY_OPTION] = 500,
 ) -> None:
     """Train a method from a labeled source to an unlabeled target, and store the run; a killed one is resumed."""
-    spec = RunSpec(method, source, target, seed, steps, batch_size, {}, size, precision)
     how = {"log_every": log_every, "checkpoint_every": checkpoint_every, "channels_last": channels_last, "compile": compile}
     with clear_errors():
-        run_with_bar(replace(spec, settings=parse_settings(setting or [])), out, choose_device(device), how)
+        settings, augment, strong = (parse_settings(words or []) for words in (setting, augment, strong))
+        spec = RunSpec(method, source, target, seed, steps, batch_size, settings, size, precision, augment, strong)
+        run_with_bar(spec, out, choose_device(device), how)
 
 
 def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | bool]) -> None:

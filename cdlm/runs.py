@@ -484,8 +484,10 @@ class Snapshots:
 
 def check_work(spec: RunSpec, team: Team) -> None:
     """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
-    build_config(spec.method, spec.settings)
+    config = build_config(spec.method, spec.settings)
     build_augment(spec.augment), build_augment(spec.strong)
+    if getattr(config, "self_training", 0) and not spec.strong:
+        raise RunError("self-training needs target images changed strongly: give such changes, or set self_training=0.0")
     if spec.precision not in ("float32", "bfloat16"):
         raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
     if spec.batch_size % team.size:
