@@ -17,7 +17,6 @@ from typing import Annotated
 
 import torch
 import typer
-from joblib import cpu_count
 from platformdirs import user_cache_path
 from tqdm import tqdm
 
@@ -28,8 +27,9 @@ from cdlm.data.augment import Augment
 from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
 from cdlm.inside import measure_maps, measure_translations
-from cdlm.plan import BUDGETS, FIGURE_TASKS, TABLE_TASKS, Job, jobs
-from cdlm.reproduce import by_dask, by_processes, is_valid, reproduce
+from cdlm.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
+from cdlm.profile import PROFILES
+from cdlm.reproduce import by_cause, by_dask, by_processes, fitting_workers, is_valid, reproduce
 from cdlm.results import result_rows
 from cdlm.runs import (
     METHODS,
@@ -455,7 +455,7 @@ def parse_seeds(text: str) -> list[int]:
     found = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
             raise RunError(f"seeds have the form 0-2 or 0,3,5; not {text!r}")
         found += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(found))
@@ -484,7 +484,7 @@ RUNS_FOLDER = Path("book/results/runs")
 def reproduce_command(
     what: Annotated[str, typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
     seeds: Annotated[str, typer.Option(help="such as 1-3, or 0,3,5")] = "1-3",
-    profile: Annotated[str, typer.Option(help=f"how much of it: {', '.join(BUDGETS)}")] = "full",
+    profile: Annotated[str, typer.Option(help=f"how much of it: {', '.join(PROFILES)}")] = "full",
     results: Annotated[Path | None, typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, or beside the "
                                                       "runs for a profile that is not full")] = None,
     work: Annotated[Path | None, typer.Option(help="folder for unfinished runs and for weights; by default a cache")] = None,
@@ -503,12 +503,11 @@ def reproduce_command(
         if listed:
             typer.echo("\n".join(job_line(i, found, results) for i, found in enumerate(todo)))
             return
-        todo = todo if number is None else todo[number:number + 1]
-        device = choose_device(device)
-        workers = workers or (1 if device.startswith("cuda") else min(len(todo), cpu_count()))
+        todo, device = todo if number is None else [todo[number]], choose_device(device)
+        workers = workers or fitting_workers(len(todo), device)
         failed = reproduce(todo, results, folders, device, by_dask(dask, workers) if dask else by_processes(workers))
-        for message in failed:
-            tell_error(message)
+        for line in by_cause(failed):
+            tell_error(line)
         if failed:
             raise RunError(f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
     typer.echo(f"{len(todo)} runs are on record in {results}")
@@ -522,6 +521,8 @@ def results_command(
     """Tell our numbers beside the paper's, cell by cell of its tables."""
     with clear_errors():
         rows = result_rows(results, selection)
+    if not any(row["seeds"] for row in rows):
+        typer.echo(f"no record of a run in {results}", err=True)
     typer.echo(json.dumps(rows) if as_json else summary(rows))
 
 

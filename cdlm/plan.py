@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cdlm.paper import PAPER, TASKS
+from cdlm.profile import PROFILES
 from cdlm.runs import RunError, RunSpec, build_config
 
 __all__ = [
@@ -101,8 +102,8 @@ def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
     Where a domain is in color, images are standardized, recolored at random instead of moved, and there is no self-training.
     Raises RunError for a profile there is not.
     """
-    if profile not in BUDGETS:
-        raise RunError(f"profile {profile!r}; there are {', '.join(BUDGETS)}")
+    if profile not in PROFILES:
+        raise RunError(f"profile {profile!r}; there are {', '.join(PROFILES)}")
     steps, width = BUDGETS[profile]["steps"], BUDGETS[profile]["width"]
     source, target = task.split("-")
     color = in_color_domain(task)

@@ -6,15 +6,18 @@ Generated from book/src/94_reproduce.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import csv
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from joblib import Parallel, cpu_count, delayed
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from cdlm.checkpoints import CheckpointError
@@ -39,19 +42,26 @@ from cdlm.runs import (
     write_json,
 )
 from cdlm.selection import RULES, label_free_scores, select
-from cdlm.training import TrainingError
+from cdlm.training import Interrupted, TrainingError
 
 __all__ = [
+    "COMPARED",
     "EXPECTED",
+    "RECORDED",
     "SNAPSHOTS",
     "UNLABELED",
+    "by_cause",
     "by_dask",
     "by_processes",
     "carry_out",
     "feature_distances",
     "final",
+    "fitting_workers",
     "glance",
+    "is_run_of",
     "is_valid",
+    "need_folder",
+    "one_thread",
     "record_of",
     "reproduce",
     "selections",
@@ -65,6 +75,7 @@ __all__ = [
 
 SNAPSHOTS = 10          # of each run, evenly spaced
 UNLABELED = 2000        # target training images that the label-free scores look at
+COMPARED = 1000         # test images of each domain that distances are measured between
 
 
 @torch.no_grad()
@@ -79,27 +90,26 @@ def glance(method: nn.Module, source: Domain, target: Domain) -> dict:
 
 
 def final(method: nn.Module, source: Domain, target: Domain) -> dict:
-    """All that is measured of a trained method: accuracies, by path where there are several, and A-distances."""
+    """All that is measured of a trained CDLM or Plain: accuracies, by path where there are several, and A-distances."""
     found = measure(method, source, target)
-    if isinstance(method, CDLM):
-        read = readouts(method, source.train, target.test.images)
-        paths = {path: accuracy(logits.argmax(1), target.test.labels) for path, logits in read.items()}
-        distances = a_distances(method, source.test.images, target.test.images, 1000)
-        return found | {"paths": paths, "a_distance": distances}
-    return found | {"a_distance": feature_distances(method, source, target, 1000)}
+    count = min(COMPARED, len(source.test), len(target.test))
+    if not isinstance(method, CDLM):
+        return found | {"a_distance": feature_distances(method, source.test.images, target.test.images, count)}
+    read = readouts(method, source.train, target.test.images)
+    paths = {path: accuracy(logits.argmax(1), target.test.labels) for path, logits in read.items()}
+    return found | {"paths": paths, "a_distance": a_distances(method, source.test.images, target.test.images, count)}
 
 
 @torch.no_grad()
-def feature_distances(method: Plain, source: Domain, target: Domain, count: int) -> dict[str, float]:
-    """Proxy A-distances between ``count`` test images of each domain, of "pixels" and of "h", as ``a_distances`` has them."""
+def feature_distances(method: Plain, source_images: Tensor, target_images: Tensor, count: int) -> dict[str, float]:
+    """Proxy A-distances of "pixels" and of "h" between ``count`` images (N, C, H, W) of each domain, as in ``a_distances``."""
     generator = torch.Generator().manual_seed(0)
-    images, features = [], []
-    for side, domain in (("source", source), ("target", target)):
-        x = domain.test.images[torch.randperm(len(domain.test), generator=generator)[:count]]
-        with facing(method, side):
-            images.append(x)
-            features.append(method.features(normalize(x)))
-    return {"pixels": proxy_a_distance(*images, "rbf"), "h": proxy_a_distance(*features, "rbf")}
+    x_s, x_t = (x[torch.randperm(len(x), generator=generator)[:count]] for x in (source_images, target_images))
+    with facing(method, "source"):
+        h_s = in_batches(lambda x: method.features(normalize(x)), x_s)
+    with facing(method, "target"):
+        h_t = in_batches(lambda x: method.features(normalize(x)), x_t)
+    return {"pixels": proxy_a_distance(x_s, x_t, "rbf"), "h": proxy_a_distance(h_s, h_t, "rbf")}
 
 
 # 94_reproduce: One run, one record
@@ -120,23 +130,35 @@ def short(value: object) -> object:
     return [short(part) for part in value] if isinstance(value, list) else value
 
 
+RECORDED = frozenset(("spec", "config", "source_accuracy", "target_accuracy", "a_distance", "snapshots", "selected", "log",
+                      "data", "provenance", "seconds"))
+
+
 def record_of(folder: Path) -> dict:
     """The record of a finished run: what it was asked, all settings, what was found, selections by rule, provenance."""
     spec, metrics = load_spec(folder), read_json(folder / "metrics.json")
-    return short({"spec": asdict(spec), "config": asdict(build_config(spec.method, spec.settings)),
-                  "selected": selections(metrics["snapshots"]), **metrics})
+    asked = {"spec": asdict(spec), "config": asdict(build_config(spec.method, spec.settings))}
+    return asked | short({"selected": selections(metrics["snapshots"]), **metrics})
+
+
+def is_run_of(spec: RunSpec, asked: object) -> bool:
+    """Whether ``asked``, the "spec" of a record, is ``spec``; one that wants the "best" data takes any size of them."""
+    wanted = asdict(spec)
+    if not isinstance(asked, dict):
+        return False
+    return asked | ({"size": wanted["size"]} if "best" in spec.size else {}) == wanted
 
 
 def is_valid(path: Path, spec: RunSpec) -> bool:
-    """Whether a file is the record of a run of ``spec``: a whole one, of these settings, size and seed."""
+    """Whether a file is the record of a run of ``spec``: a whole one, of these settings, this seed and size.
+
+    Whether the data are still those that it was measured on is not looked at: their checksums stand in the record.
+    """
     try:
         found = read_json(path)
     except RunError:
         return False
-    wanted = asdict(spec)
-    same = all(found.get("spec", {}).get(name) == value for name, value in wanted.items() if name != "size")
-    sized = wanted["size"] in ("best", found.get("spec", {}).get("size"))
-    return same and sized and "target_accuracy" in found and "selected" in found
+    return RECORDED <= found.keys() and is_run_of(spec, found["spec"])
 
 
 # 94_reproduce: One run, one record
@@ -144,23 +166,37 @@ def is_valid(path: Path, spec: RunSpec) -> bool:
 EXPECTED = (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError, DataError, OSError)
 
 
-def carry_out(work: Job, results: Path, folders: Path, device: str = "cpu") -> str:
-    """Run a job in a folder of ``folders``, resuming it if it was begun, and store its record; returns "" or what went wrong.
-
-    By one thread: sums are then taken in one order, and the numbers do not depend on how many workers there are.
-    """
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within the block torch computes by one thread: sums have one order, however many workers and cores there are."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    folder = folders / work.name
     try:
-        if folder.exists() and load_spec(folder) != work.spec:
-            raise RunError(f"{folder} holds another run; remove it, or name another folder by --work")
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def carry_out(work: Job, results: Path, folders: Path, device: str = "cpu") -> str:
+    """Run a job in a folder of ``folders``, resuming it if it was begun, and store its record; "" or "JOB: what went wrong".
+
+    A checkpoint is kept with each row of the log, every twentieth of the steps. What nobody foresaw is told too, with the
+    place where it happened: one bad run should not end a queue. Raises KeyboardInterrupt, or its kind Interrupted.
+    """
+    folder, every = folders / work.name, max(1, work.spec.steps // 20)
+    try:
         if not folder.exists():
-            run(work.spec, folder, device, log_every=max(1, work.spec.steps // 20), channels_last=True,
-                measuring=Measuring(SNAPSHOTS, glance, final))
-        results.mkdir(parents=True, exist_ok=True)
+            with one_thread():
+                run(work.spec, folder, device, log_every=every, checkpoint_every=every, channels_last=True,
+                    measuring=Measuring(SNAPSHOTS, glance, final))
+        if not is_run_of(work.spec, asdict(load_spec(folder))):
+            raise RunError(f"{folder} holds another run; remove it, or name another folder by --work")
         write_json(results / f"{work.name}.json", record_of(folder))
     except EXPECTED as error:
-        return f"{work.name}: {error}"
+        return f"{work.name}: {'; '.join(line.strip() for line in str(error).splitlines())}"
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{work.name}: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}: {error}"
     return ""
 
 
@@ -179,29 +215,44 @@ def steps_done(work: Job, results: Path, folders: Path) -> int:
 
 @contextmanager
 def shown(todo: Sequence[Job], results: Path, folders: Path, quiet: bool) -> Iterator[None]:
-    """Within the block, a bar shows the steps done by all workers together, and the time left at this pace."""
-    stop = threading.Event()
+    """Within the block, a bar shows the steps done by all workers together, and the time left at their pace."""
+    over = threading.Event()
+    def look() -> list[int]:
+        return [steps_done(work, results, folders) for work in todo]
+    def show() -> None:
+        done = look()
+        bar.n = sum(done)
+        bar.set_postfix_str(f"{sum(n == work.spec.steps for n, work in zip(done, todo))} of {len(todo)} runs")
+    def watch() -> None:
+        while not over.wait(2):
+            show()
     with tqdm(total=sum(work.spec.steps for work in todo), unit="step", disable=True if quiet else None) as bar:
-        bar.initial = bar.n = sum(steps_done(work, results, folders) for work in todo)
-        def watch() -> None:
-            while not stop.wait(2):
-                done = [steps_done(work, results, folders) for work in todo]
-                bar.n = sum(done)
-                bar.set_postfix_str(f"{sum(n == work.spec.steps for n, work in zip(done, todo))} of {len(todo)} runs")
+        if bar.disable:
+            yield
+            return
+        bar.initial = bar.n = sum(look())                           # the pace is that of steps done from now on
         watcher = threading.Thread(target=watch, daemon=True)
-        if not bar.disable:
-            watcher.start()
+        watcher.start()
         try:
             yield
         finally:
-            stop.set()
+            over.set()
+            watcher.join()
+            show()
 
 
 def by_processes(workers: int) -> Callable:
-    """A way to carry out jobs: ``workers`` processes of this machine."""
+    """A way to carry out jobs: ``workers`` processes of this machine, or this one if they are not more."""
     def carry(todo: Sequence[Job], *places: object) -> Iterator[str]:
+        if workers == 1:
+            yield from (carry_out(work, *places) for work in todo)
+            return
         pool = Parallel(workers, return_as="generator_unordered", batch_size=1, pre_dispatch=workers)
-        return pool(delayed(carry_out)(work, *places) for work in todo)
+        try:
+            yield from pool(delayed(carry_out)(work, *places) for work in todo)
+        except BrokenProcessPool:
+            raise RunError("a worker was killed, perhaps for want of memory, and the others were stopped; the same command "
+                           "goes on from their checkpoints, and --workers says how many there are") from None
     return carry
 
 
@@ -212,19 +263,61 @@ def by_dask(address: str, workers: int) -> Callable:
     except ImportError:
         raise RunError('Dask is not installed; pip install "cdlm[cluster]", or leave out --dask') from None
     def carry(todo: Sequence[Job], *places: object) -> Iterator[str]:
-        where = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) if address == "local" else address
-        with Client(where) as client:
-            for future in as_completed(client.map(carry_out, todo, *([place] * len(todo) for place in places), pure=False)):
+        with ExitStack() as stack:
+            try:
+                where = address if address != "local" else stack.enter_context(
+                    LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None))
+                client = stack.enter_context(Client(where, timeout=10))
+            except (OSError, ValueError) as error:
+                raise RunError(f"no Dask cluster answers at {address}: {error}") from None
+            given = [client.submit(carry_out, work, *places, key=work.name, pure=False) for work in todo]
+            for future in as_completed(given):
+                if future.status == "error":
+                    raise RunError(f"the cluster lost {future.key} ({type(future.exception()).__name__}); the same command "
+                                   "goes on from its last checkpoint")
                 yield future.result()
     return carry
 
 
 # 94_reproduce: The queue
 
+def need_folder(folder: Path) -> Path:
+    """``folder``, absolute, made if need be, into which files can be written. Raises RunError where they cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder.absolute()
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror}; name another folder") from None
+
+
 def reproduce(todo: Sequence[Job], results: Path, folders: Path, device: str = "cpu", carry: Callable | None = None,
               quiet: bool = False) -> list[str]:
-    """Carry out all jobs that have no valid record yet; returns what went wrong, a line for each that failed."""
+    """Carry out all jobs that have no valid record yet; returns what went wrong, a line "JOB: CAUSE" for each that failed.
+
+    ``carry`` is ``by_processes`` or ``by_dask`` of something; by default a process for each core, or one for a GPU. Raises
+    RunError for folders that cannot be written, before anything is trained, and Interrupted.
+    """
+    results, folders = need_folder(results), need_folder(folders)
     missing = [work for work in todo if not is_valid(results / f"{work.name}.json", work.spec)]
-    carry = carry or by_processes(1 if device.startswith("cuda") else cpu_count())
-    with shown(todo, results, folders, quiet):
-        return [message for message in carry(missing, results, folders, device) if message]
+    carry = carry or by_processes(fitting_workers(len(missing), device))
+    try:
+        with shown(todo, results, folders, quiet):
+            return [message for message in carry(missing, results, folders, device) if message] if missing else []
+    except KeyboardInterrupt:
+        done = sum(is_valid(results / f"{work.name}.json", work.spec) for work in todo)
+        raise Interrupted(f"interrupted with {done} of {len(todo)} runs on record; the same command goes on") from None
+
+
+def fitting_workers(count: int, device: str) -> int:
+    """How many processes to share ``count`` jobs among: one for each core that we may use, or one in all on a GPU."""
+    return max(1, min(count, cpu_count())) if device == "cpu" else 1
+
+
+def by_cause(failures: Iterable[str]) -> list[str]:
+    """Lines "JOB: CAUSE", with those of the same cause in one."""
+    jobs_by_cause: dict[str, list[str]] = {}
+    for name, _, cause in (line.partition(": ") for line in failures):
+        jobs_by_cause.setdefault(cause, []).append(name)
+    return [f"{', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}: {cause}"
+            for cause, names in jobs_by_cause.items()]

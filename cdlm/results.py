@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
+from cdlm.checkpoints import compare_runs
 from cdlm.paper import PAPER
 from cdlm.plan import TABLE_TASKS, Variant, cells
+from cdlm.reproduce import RECORDED
 from cdlm.runs import RunError, read_json
 from cdlm.selection import RULES
 
@@ -21,23 +23,36 @@ __all__ = ["cell_values", "read_runs", "result_rows"]
 # 94_reproduce: Ours beside the paper's
 
 def read_runs(variant: Variant, task: str, results: Path) -> list[dict]:
-    """All records of a variant on a task, in the order of their seeds. Raises RunError for one that is of another run."""
-    found = [read_json(path) for path in results.glob(f"{task}_{variant.name}_s*.json")]
-    for run in found:
-        if run["spec"]["method"] != variant.method:
-            raise RunError(f"a record called {task}_{variant.name} is of {run['spec']['method']}, not of {variant.method}")
-    return sorted(found, key=lambda run: run["spec"]["seed"])
+    """All records of a variant on a task, in the order of their seeds, none for want of any.
+
+    Raises RunError for one that is not whole, that is of another method, or that differs from the others in more than its seed.
+    """
+    found = []
+    for path in sorted(results.glob(f"{task}_{variant.name}_s*.json")):
+        record = read_json(path)
+        if not RECORDED <= record.keys() or not isinstance(record["spec"], dict):
+            raise RunError(f"{path} is not the record of a run; remove it, and make it again")
+        if record["spec"].get("method") != variant.method:
+            raise RunError(f"{path} is of {record['spec'].get('method')}, not of {variant.method}")
+        first = (found or [record])[0]["spec"]
+        if difference := compare_runs(first | {"seed": 0}, record["spec"] | {"seed": 0}):
+            raise RunError(f"{path} and the record of seed {first['seed']} cannot be put together: {difference}")
+        found.append(record)
+    return sorted(found, key=lambda record: record["spec"]["seed"])
 
 
 def cell_values(runs: Sequence[dict], selection: str = "last", path: str = "x_tilde_t") -> torch.Tensor:
-    """Target accuracies of runs (runs,) float64, at the snapshot that a rule takes, or at the end by another ``path``."""
+    """Target accuracies of runs (runs,) float64, at the snapshot that a rule takes, or of CDLM at the end by another ``path``."""
     if path != "x_tilde_t":
         return torch.tensor([run["paths"][path] for run in runs], dtype=torch.float64)
     return torch.tensor([run["selected"][selection]["target_accuracy"] for run in runs], dtype=torch.float64)
 
 
 def result_rows(results: Path, selection: str = "last") -> list[dict]:
-    """Each cell of each table, the paper's number beside ours: a list of flat objects, without numbers where no run is yet."""
+    """Each cell of each table, the paper's number beside ours: a list of flat objects, None where there is no number yet.
+
+    "std" is that of a sample, and wants two seeds. Raises RunError for a selection there is not.
+    """
     if selection not in ("last", *RULES, "oracle"):
         raise RunError(f"selection is one of last, {', '.join(RULES)}, oracle; not {selection!r}")
     rows = []
