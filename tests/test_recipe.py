@@ -290,6 +290,15 @@ def test_the_adversary_comes_back_reversed_to_the_encoder_and_straight_to_the_di
         assert torch.equal(a, b) and bool(a.any())
 
 
+def test_entropy_is_that_of_what_is_read_from_the_features_of_the_target() -> None:
+    model = made(ImprovedCDLM, ImprovedConfig(**SMALL))
+    with facing(model.encoder, "both"), torch.no_grad():
+        h_t = model.encoder(torch.cat([pair().x_s, pair().x_t])).h[6:]
+        x_tilde_t = model.decoder(model.config.gamma1 * h_t + model.config.gamma2 * noise(model)[3])
+    expected = prediction_entropy(model.classifier(x_tilde_t)).item()
+    assert model(pair(), noise(model), 0.5)[1]["entropy"].item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_additions_have_their_weight_times_the_ramp() -> None:
     """The objective is linear in both weights."""
     for name, key in (("entropy", "entropy"), ("self_training", "own")):

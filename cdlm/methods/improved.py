@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-# 75_recipe: Ingredients
+# 75_recipe: Features with their classes
 
 def conditioned(h: Tensor, logits: Tensor) -> Tensor:
     """Features (B, latent) times class probabilities, each with each: (B, latent * classes).
@@ -77,7 +77,7 @@ def second_view(batch: DomainBatch) -> Tensor:
     return batch.x_t_again
 
 
-# 75_recipe: Ingredients
+# 75_recipe: The model
 
 @dataclass(frozen=True)
 class ImprovedConfig(CDLMConfig):

@@ -22,7 +22,7 @@ from cdlm.nets import Discriminator, Encoder, facing
 __all__ = ["Plain", "PlainConfig"]
 
 
-# 75_recipe: Ingredients
+# 75_recipe: Without a decoder, and who has what
 
 @dataclass(frozen=True)
 class PlainConfig:
