@@ -33,14 +33,17 @@ __all__ = [
     "ImprovedCDLM",
     "ImprovedConfig",
     "conditioned",
+    "domain_loss",
+    "own_loss",
     "prediction_entropy",
     "ramp",
+    "read_drawings",
     "second_view",
     "self_training_loss",
 ]
 
 
-# 75_recipe: Ingredients
+# 75_recipe: Features with their classes
 
 def conditioned(h: Tensor, logits: Tensor) -> Tensor:
     """Features (B, latent) times class probabilities, each with each: (B, latent * classes).
@@ -77,7 +80,7 @@ def second_view(batch: DomainBatch) -> Tensor:
     return batch.x_t_again
 
 
-# 75_recipe: Ingredients
+# 75_recipe: The model
 
 @dataclass(frozen=True)
 class ImprovedConfig(CDLMConfig):
@@ -100,6 +103,35 @@ class ImprovedConfig(CDLMConfig):
             raise ValueError("the additions are for a joint classifier that reads drawings, and whose loss reaches everybody")
 
 
+# 75_recipe: The model
+
+def read_drawings(model: ImprovedCDLM, batch: DomainBatch, images: Generated) -> tuple[Tensor, Tensor, Tensor]:
+    """The task loss, and the logits (B, classes) of the translated images of source and target, in one call."""
+    reads = images_to_read(batch.x_s, images, model.config)
+    logits = full(model.classifier(torch.cat([*reads, images.x_tilde_t]))).chunk(len(reads) + 1)
+    task = sum(F.cross_entropy(part, batch.y_s) for part in logits[:-1]) / len(reads)
+    return task, logits[-2], logits[-1]
+
+
+def domain_loss(model: ImprovedCDLM, h: Tensor, logits: Tensor, strength: float) -> Tensor:
+    """The adversarial loss on features (2B, latent), the source's first, or on features with the classes read from them."""
+    seen = conditioned(h, logits) if model.config.conditional else h
+    return adversarial_loss(*full(model.discriminator(reverse_gradient(seen, strength))).chunk(2))
+
+
+def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Tensor) -> Tensor:
+    """The self-training loss on the translations of strongly changed target images; 0 if it has no weight."""
+    c = model.config
+    if not c.self_training:
+        return logits_t.new_zeros(())
+    with facing(model.encoder, "guest"):
+        h = full(model.encoder(second_view(batch)).h)
+    drawn = full(model.decoder(c.gamma1 * h + c.gamma2 * eps))
+    return self_training_loss(full(model.classifier(drawn)), logits_t, c.confidence)
+
+
+# 75_recipe: The model
+
 class ImprovedCDLM(CDLM):
     """CDLM with statistics by domain, a conditional discriminator, and sure predictions on translated images."""
 
@@ -119,9 +151,9 @@ class ImprovedCDLM(CDLM):
             batch = replace(batch, x_s=batch.x_s_plain)
         codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
         both, for_phi, for_theta = draw_all(self.decoder, codes, every=True)
-        task, logits_s, logits_t = self.read(batch, both)
-        adv = self.compare(s.h, t.h, logits_s, logits_t, self.strength(progress))
-        entropy, own = prediction_entropy(logits_t), self.learn_from_itself(batch, logits_t, eps[-1])
+        task, logits_s, logits_t = read_drawings(self, batch, both)
+        adv = domain_loss(self, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]), self.strength(progress))
+        entropy, own = prediction_entropy(logits_t), own_loss(self, batch, logits_t, eps[-1])
         kl = code_divergence(s, t, c) + code_divergence(t, s, c)
         rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
         consistency = image_consistency(batch, both if c.consistency_reaches_encoder else for_theta, c)
@@ -129,26 +161,3 @@ class ImprovedCDLM(CDLM):
                      + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own)
         return objective, {"rec": rec_theta, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
                            "entropy": entropy, "own": own}
-
-    def read(self, batch: DomainBatch, images: Generated) -> tuple[Tensor, Tensor, Tensor]:
-        """The task loss, and the logits (B, classes) of the translated images of source and target, in one call."""
-        reads = images_to_read(batch.x_s, images, self.config)
-        logits = full(self.classifier(torch.cat([*reads, images.x_tilde_t]))).chunk(len(reads) + 1)
-        task = sum(F.cross_entropy(part, batch.y_s) for part in logits[:-1]) / len(reads)
-        return task, logits[-2], logits[-1]
-
-    def learn_from_itself(self, batch: DomainBatch, logits_t: Tensor, eps: Tensor) -> Tensor:
-        """The self-training loss on the translations of strongly changed target images; 0 if it has no weight."""
-        if not self.config.self_training:
-            return logits_t.new_zeros(())
-        with facing(self.encoder, "guest"):
-            h = full(self.encoder(second_view(batch)).h)
-        drawn = full(self.decoder(self.config.gamma1 * h + self.config.gamma2 * eps))
-        return self_training_loss(full(self.classifier(drawn)), logits_t, self.config.confidence)
-
-    def compare(self, h_s: Tensor, h_t: Tensor, logits_s: Tensor, logits_t: Tensor, strength: float) -> Tensor:
-        """The adversarial loss on features, or on features with the classes that are read from their drawings."""
-        seen = torch.cat([h_s, h_t])
-        if self.config.conditional:
-            seen = conditioned(seen, torch.cat([logits_s, logits_t]))
-        return adversarial_loss(*full(self.discriminator(reverse_gradient(seen, strength))).chunk(2))

@@ -19,10 +19,10 @@ from cdlm.methods.cdlm import full
 from cdlm.methods.improved import conditioned, prediction_entropy, ramp, second_view, self_training_loss
 from cdlm.nets import Discriminator, Encoder, facing
 
-__all__ = ["Plain", "PlainConfig"]
+__all__ = ["Plain", "PlainConfig", "plain_losses"]
 
 
-# 75_recipe: Ingredients
+# 75_recipe: Without a decoder, and who has what
 
 @dataclass(frozen=True)
 class PlainConfig:
@@ -46,6 +46,8 @@ class PlainConfig:
     latent: int = 32
 
 
+# 75_recipe: Without a decoder, and who has what
+
 class Plain(Method):
     """CDLM's encoder up to the features h, a classifier that reads them, and a discriminator that may tell domains apart."""
 
@@ -68,21 +70,8 @@ class Plain(Method):
                   for name, part in (("theta_T", self.classifier), ("xi", self.discriminator)))]
 
     def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """Task, adversarial loss and entropy; the discriminator learns even where the reversal is 0."""
-        c = self.config
-        with facing(self.encoder, "both"):
-            h = full(self.encoder(torch.cat([batch.x_s, batch.x_t])).h)
-        logits = full(self.classifier(h))
-        logits_s, logits_t = logits.chunk(2)
-        seen = conditioned(h, logits) if c.conditional else h
-        strength = reversal_strength(progress, c.reversal)
-        adv = adversarial_loss(*full(self.discriminator(reverse_gradient(seen, strength))).chunk(2))
-        task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
-        if c.self_training:
-            with facing(self.encoder, "guest"):
-                own = self_training_loss(full(self.logits(second_view(batch))), logits_t, c.confidence)
-        return (task + adv + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own,
-                {"task": task, "adv": adv, "entropy": entropy, "own": own})
+        """One objective for everybody, and the losses by name; see ``plain_losses``."""
+        return plain_losses(self, batch, progress)
 
     def features(self, x: Tensor) -> Tensor:
         """Features h (B, latent) of images (B, C, H, W) in [-1, 1]."""
@@ -91,3 +80,23 @@ class Plain(Method):
     def logits(self, x: Tensor) -> Tensor:
         """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
         return self.classifier(self.features(x))
+
+
+# 75_recipe: Without a decoder, and who has what
+
+def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Task, adversarial loss, entropy and self-training; the discriminator learns even where the reversal is 0."""
+    c = method.config
+    with facing(method.encoder, "both"):
+        h = full(method.encoder(torch.cat([batch.x_s, batch.x_t])).h)
+    logits = full(method.classifier(h))
+    logits_s, logits_t = logits.chunk(2)
+    seen = conditioned(h, logits) if c.conditional else h
+    strength = reversal_strength(progress, c.reversal)
+    adv = adversarial_loss(*full(method.discriminator(reverse_gradient(seen, strength))).chunk(2))
+    task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
+    if c.self_training:
+        with facing(method.encoder, "guest"):
+            own = self_training_loss(full(method.logits(second_view(batch))), logits_t, c.confidence)
+    return (task + adv + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own,
+            {"task": task, "adv": adv, "entropy": entropy, "own": own})
