@@ -31,7 +31,7 @@ $(VENV)/.book: $(VENV)/.made book/requirements.txt
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.book pyproject.toml
-	$(PY) -m pip install --quiet $(PIP_ARGS) -r book/requirements.txt -e ".[lab,test]"
+	$(PY) -m pip install --quiet $(PIP_ARGS) -r book/requirements.txt -e ".[cluster,lab,test]"
 	@touch $@
 
 book: $(VENV)/.book ## build the book into _build/html (needs no torch)

@@ -17,7 +17,7 @@ from cdlm.reproduce import RECORDED
 from cdlm.runs import RunError, read_json
 from cdlm.selection import RULES
 
-__all__ = ["cell_values", "read_runs", "result_rows"]
+__all__ = ["cell_values", "paper_value", "read_runs", "result_rows"]
 
 
 # 94_reproduce: Ours beside the paper's
@@ -48,6 +48,13 @@ def cell_values(runs: Sequence[dict], selection: str = "last", path: str = "x_ti
     return torch.tensor([run["selected"][selection]["target_accuracy"] for run in runs], dtype=torch.float64)
 
 
+def paper_value(table: str, row: str, task: str) -> float | None:
+    """What the paper reports in a row of a table for a task; None where it reports nothing."""
+    found = PAPER.get(table, {})
+    name = next((name for name in found if row == name or row.startswith(f"{name} ")), None)
+    return found[name].get(task) if name is not None else None
+
+
 def result_rows(results: Path, selection: str = "last") -> list[dict]:
     """Each cell of each table, the paper's number beside ours: a list of flat objects, None where there is no number yet.
 
@@ -59,7 +66,7 @@ def result_rows(results: Path, selection: str = "last") -> list[dict]:
     for cell in (cell for table in TABLE_TASKS for cell in cells(table)):
         values = cell_values(runs := read_runs(cell.variant, cell.task, results), selection)
         rows.append({"table": cell.table, "task": cell.task, "method": cell.row, "recipe": cell.recipe,
-                     "paper": PAPER.get(cell.table, {}).get(cell.row, {}).get(cell.task),
+                     "paper": paper_value(cell.table, cell.row, cell.task),
                      "mean": values.mean().item() if runs else None, "std": values.std().item() if len(runs) > 1 else None,
                      "seeds": [run["spec"]["seed"] for run in runs], "selection": selection})
     return rows

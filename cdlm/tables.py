@@ -18,7 +18,7 @@ from cdlm.evaluation import t_interval
 from cdlm.paper import PAPER
 from cdlm.plan import TABLE_TASKS, Variant, cells, in_color_domain, table_rows
 from cdlm.plotting import MIXED_COLOR, PALETTE, SOURCE_COLOR, TARGET_COLOR
-from cdlm.results import cell_values, read_runs
+from cdlm.results import cell_values, paper_value, read_runs
 from cdlm.selection import RULES
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "mean_of",
     "miss",
     "paired",
-    "paper_value",
     "path_accuracies",
     "points",
     "read_table",
@@ -78,13 +77,6 @@ def read_table(table: str, results: Path, tasks: Sequence[str] = ()) -> dict[str
     return {row: {task: {run["spec"]["seed"]: run for run in read_runs(variant, task, results)}
                   for task in tasks or TABLE_TASKS[table] if not (variant.gray_only and in_color_domain(task))}
             for row, variant in row_variants(table).items()}
-
-
-def paper_value(table: str, row: str, task: str) -> float | None:
-    """What the paper reports in a row of a table for a task; None where it reports nothing."""
-    found = PAPER.get(table, {})
-    name = next((name for name in found if row == name or row.startswith(f"{name} ")), None)
-    return found[name].get(task) if name is not None else None
 
 
 def accuracy_by_seed(runs: Mapping[int, dict], selection: str = "last", path: str = "x_tilde_t") -> dict[int, float]:
