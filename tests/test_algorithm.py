@@ -302,12 +302,14 @@ def test_the_whole_model_uses_no_other_random_numbers(change: dict) -> None:
     *((name, {}) for name in METHODS), ("cdlm", {"updates": "alternating", "inner_theta": 2}), ("cdlm", {"features": "pca"}),
     ("cdlm", {"tap": "conv1", "normalization": "batch"}), ("dann", {"alignment": "coral"})])
 def test_every_parameter_has_one_learner(name: str, settings_: dict) -> None:
-    """Learners share no parameter, leave none out, and the rounds name all of them and no others."""
+    """Learners share no parameter, leave out only what is frozen, and the rounds name all of them and no others."""
     kind, config = METHODS[name]
     method = kind(config(**settings_))
     learned = [id(p) for learner in method.learners() for p in learner.parameters]
     assert len(set(learned)) == len(learned)
-    assert set(learned) == {id(p) for p in method.parameters()}
+    assert set(learned) == {id(p) for p in method.parameters() if p.requires_grad}
+    frozen = {part for part, p in method.named_parameters() if not p.requires_grad}
+    assert frozen == ({f"encoder.{head}.{p}" for head in ("mu", "log_sigma") for p in ("weight", "bias")} if name == "plain" else set())
     names = [learner.name for learner in method.learners()]
     assert len(set(names)) == len(names) and {name for names_ in method.rounds() for name in names_} == set(names)
 

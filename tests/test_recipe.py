@@ -79,7 +79,8 @@ def reached(method: Method, name: str, parts: tuple[str, ...], progress: float =
 
 @pytest.mark.parametrize("changes", [
     {}, {"modulation": "pm1", "kl": "conditional"}, {"consistency_reaches_encoder": True, "consistency": "l1"},
-    {"reads": "drawn", "shared_noise": True, "warm_up": False}, {"lambda2": 0.3, "lambda1": 0.2, "reduction": "mean"}])
+    {"reads": "drawn", "shared_noise": True, "warm_up": False}, {"lambda2": 0.3, "lambda1": 0.2, "reduction": "mean"},
+    {"normalization": "batch"}])
 @pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
 def test_without_its_additions_it_is_cdlm(changes: dict, progress: float) -> None:
     cdlm, improved = made(CDLM, CDLMConfig(**SMALL, **changes)), made(ImprovedCDLM, ImprovedConfig(**SMALL, **OFF, **changes), 1)
@@ -94,6 +95,26 @@ def test_without_its_additions_it_is_cdlm(changes: dict, progress: float) -> Non
     for (name, p), q in zip(cdlm.named_parameters(), improved.parameters(), strict=True):
         assert (p.grad is None) == (q.grad is None), name
         assert p.grad is None or torch.allclose(p.grad, q.grad, rtol=1e-8, atol=1e-11), name
+
+
+OVER_BATCH = SMALL | {"domain_statistics": False, "normalization": "batch", "self_training": 1.0, "confidence": 0.0}
+
+
+@pytest.mark.parametrize("kind, config", [(ImprovedCDLM, ImprovedConfig), (Plain, PlainConfig)])
+def test_batches_are_cut_anew_in_each_iteration(kind: type, config: type) -> None:
+    """Self-training is one batch of its own: what it tells the networks of their batches must not last."""
+    method = made(kind, config(**OVER_BATCH))
+    first, second = (method(pair(), noise(method), 0.9)[1] for _ in range(2))
+    assert {k: v.item() for k, v in second.items()} == {k: v.item() for k, v in first.items()}
+
+
+def test_plain_normalizes_each_domain_by_its_own_batch() -> None:
+    """The source's task loss does not mind which target images are there."""
+    tasks = []
+    for kind in ("batch", "group"):
+        method, batch = made(Plain, PlainConfig(**OVER_BATCH | {"normalization": kind})), pair()
+        tasks += [method(b, noise(method), 0.9)[1]["task"].item() for b in (batch, replace(batch, x_t=-batch.x_t))]
+    assert tasks[0] == pytest.approx(tasks[1], rel=1e-12) and tasks[2] == pytest.approx(tasks[3], rel=1e-12)
 
 
 @pytest.mark.parametrize("addition", [

@@ -27,7 +27,7 @@ from cdlm.methods.cdlm import (
     images_to_read,
     transfer_codes,
 )
-from cdlm.nets import Discriminator, Encoder, facing
+from cdlm.nets import Discriminator, Encoder, facing, set_chunks
 
 __all__ = [
     "ImprovedCDLM",
@@ -108,6 +108,7 @@ class ImprovedConfig(CDLMConfig):
 def read_drawings(model: ImprovedCDLM, batch: DomainBatch, images: Generated) -> tuple[Tensor, Tensor, Tensor]:
     """The task loss, and the logits (B, classes) of the translated images of source and target, in one call."""
     reads = images_to_read(batch.x_s, images, model.config)
+    set_chunks(model.classifier, len(reads) + 1)
     logits = full(model.classifier(torch.cat([*reads, images.x_tilde_t]))).chunk(len(reads) + 1)
     task = sum(F.cross_entropy(part, batch.y_s) for part in logits[:-1]) / len(reads)
     return task, logits[-2], logits[-1]
@@ -124,6 +125,7 @@ def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Ten
     c = model.config
     if not c.self_training:
         return logits_t.new_zeros(())
+    set_chunks(model, 1)
     with facing(model.encoder, "guest"):
         h = full(model.encoder(second_view(batch)).h)
     drawn = full(model.decoder(c.gamma1 * h + c.gamma2 * eps))

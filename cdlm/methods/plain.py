@@ -17,7 +17,7 @@ from cdlm.losses import adversarial_loss
 from cdlm.methods.base import Learner, Method, linear_decay
 from cdlm.methods.cdlm import full
 from cdlm.methods.improved import conditioned, prediction_entropy, ramp, second_view, self_training_loss
-from cdlm.nets import Discriminator, Encoder, facing
+from cdlm.nets import Discriminator, Encoder, facing, set_chunks
 
 __all__ = ["Plain", "PlainConfig", "plain_losses"]
 
@@ -87,6 +87,7 @@ class Plain(Method):
 def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Task, adversarial loss, entropy and self-training; the discriminator learns even where the reversal is 0."""
     c = method.config
+    set_chunks(method.encoder, 2)
     with facing(method.encoder, "both"):
         h = full(method.encoder(torch.cat([batch.x_s, batch.x_t])).h)
     logits = full(method.classifier(h))
@@ -96,6 +97,7 @@ def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Te
     adv = adversarial_loss(*full(method.discriminator(reverse_gradient(seen, strength))).chunk(2))
     task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
     if c.self_training:
+        set_chunks(method.encoder, 1)
         with facing(method.encoder, "guest"):
             own = self_training_loss(full(method.logits(second_view(batch))), logits_t, c.confidence)
     return (task + adv + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own,
