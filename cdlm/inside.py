@@ -46,8 +46,10 @@ __all__ = [
 # 83_inside: What may be shown
 
 SHOWABLE = {"mnist": "sample", "mnistm": "sample", "optdigits": "sample", "fashion": "full", "fashionm": "partial"}
-"""Domains whose images may be printed, and the size of the catalog in which they may: "sample" comes with packages,
-"partial" lies over photographs that do, "full" is Fashion-MNIST under the MIT license."""
+"""Domains whose images may be printed, by name, with the size of the catalog in which they may.
+
+"sample" comes with packages, "partial" lies over photographs that do, "full" is Fashion-MNIST under the MIT license.
+"""
 SHOWN_FROM = {"sample": "the sample in packages", "partial": "over photographs in packages", "full": "the whole set"}
 
 

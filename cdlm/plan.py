@@ -31,6 +31,7 @@ __all__ = [
     "IMPROVED",
     "Job",
     "SOURCE_ONLY",
+    "STATISTICS_ALONE",
     "TABLE_TASKS",
     "TARGET_ONLY",
     "Variant",
@@ -128,6 +129,9 @@ BARE_ADVERSARIAL = Variant("dann-bare", "plain", {"reversal": 1.0}, bare=True)
 CONTROL = Variant("no-decoder", "plain", {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entropy": 0.1,
                                           "self_training": 1.0})
 
+STATISTICS_ALONE = Variant("statistics-alone", "improved", {"conditional": False, "entropy": 0.0, "self_training": 0.0,
+                                                            "draws_plain": False}, bare=True)
+
 
 def changed_recipe(name: str, augmented: bool = True, **settings: float | int | bool | str) -> Variant:
     """The improved recipe with some of its settings changed."""
@@ -153,6 +157,7 @@ def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
         "table7": [("PM1", "improved", changed_recipe("pm1", modulation="pm1")),
                    ("PM2", "improved", changed_recipe("pm2", modulation="pm2")), ("full", "improved", IMPROVED)],
         "ingredients": [("all", "improved", IMPROVED), ("none", "faithful", FAITHFUL),
+                        ("statistics by domain alone", "faithful", STATISTICS_ALONE),
                         ("without statistics by domain", "improved", changed_recipe("no-statistics", domain_statistics=False)),
                         ("without augmentation", "improved", changed_recipe("no-augmentation", augmented=False)),
                         ("without conditioning", "improved", changed_recipe("unconditional", conditional=False)),
