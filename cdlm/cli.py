@@ -26,7 +26,7 @@ from cdlm.data.archives import DataError
 from cdlm.data.augment import Augment
 from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
-from cdlm.inside import measure_maps, measure_translations
+from cdlm.inside import measure_confusion, measure_maps, measure_translations
 from cdlm.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.profile import PROFILES
 from cdlm.reproduce import by_cause, by_dask, by_processes, fitting_workers, is_valid, reproduce
@@ -289,7 +289,8 @@ def record_command(
 
 # 91_command_line: The commands
 
-MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps, "translations": measure_translations}
+MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps, "translations": measure_translations,
+                "confusion": measure_confusion}
 
 
 @app.command("measure")

@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from cdlm.data.catalog import in_color
 from cdlm.data.domains import Domain, Split, checksum
-from cdlm.evaluation import accuracy, embed_tsne, encode_images, in_batches, pair_codes, proxy_a_distance, translations
+from cdlm.evaluation import (
+    accuracy,
+    confusion,
+    embed_tsne,
+    encode_images,
+    in_batches,
+    pair_codes,
+    predict,
+    proxy_a_distance,
+    translations,
+)
 from cdlm.methods.cdlm import CDLM
 from cdlm.runs import RunError, RunSpec, data_checksums, load_run, load_spec, open_at, provenance, read_json, record
 
@@ -25,9 +35,11 @@ __all__ = [
     "SHOWABLE",
     "SHOWN_FROM",
     "check_showable",
+    "confusion_record",
     "images_of",
     "load_trained",
     "map_record",
+    "measure_confusion",
     "measure_maps",
     "measure_runs",
     "measure_translations",
@@ -218,3 +230,21 @@ def map_record(folder: Path, count: int = 300, seed: int = 0) -> dict:
 def measure_maps(folders: Iterable[Path]) -> dict:
     """Maps of what stored runs see; see ``map_record``."""
     return measure_runs(folders, "maps", map_record)
+
+
+# 83_inside: Aligned, and wrong: which classes
+
+def confusion_record(folder: Path) -> dict:
+    """How a stored run reads the target's test images: "confusion" has a row for each class, and counts by class read.
+
+    Raises RunError for a run that is none of CDLM.
+    """
+    spec, model, source, target = load_trained(folder)
+    counts = confusion(predict(model.logits, target.test.images), target.test.labels, len(target.classes))
+    return {"seed": spec.seed, "confusion": counts.tolist(), "data": data_checksums(source, target),
+            "provenance": provenance("cpu")}
+
+
+def measure_confusion(folders: Iterable[Path]) -> dict:
+    """Confusions of stored runs; see ``confusion_record``."""
+    return measure_runs(folders, "confusion", confusion_record)

@@ -21,8 +21,11 @@ from cdlm.inside import (
     SHOWABLE,
     SHOWN_FROM,
     check_showable,
+    confusion_record,
     images_of,
+    load_trained,
     map_record,
+    measure_confusion,
     measure_maps,
     measure_translations,
     mixing,
@@ -185,6 +188,15 @@ def test_a_record_of_maps_has_coordinates_classes_and_numbers(folder: Path) -> N
     assert record["numbers"]["h"]["nearest_agreement"] == pytest.approx(agreement, abs=6e-4)
     with pytest.raises(RunError, match="5000 images asked"):
         map_record(folder, count=5000)
+
+
+def test_confusion_has_the_accuracy_of_the_run_on_its_diagonal(folder: Path) -> None:
+    record, (_, _, _, target) = confusion_record(folder), load_trained(folder)
+    counts = torch.tensor(record["confusion"])
+    assert counts.sum(1).tolist() == torch.bincount(target.test.labels, minlength=10).tolist()
+    stored = read_json(folder / "metrics.json")["target_accuracy"]
+    assert (counts.diagonal().sum() / counts.sum()).item() == pytest.approx(stored)
+    assert measure_confusion([folder])["measured"] == "confusion"
 
 
 def test_runs_are_joined_by_seed_and_may_differ_in_nothing_else(folder: Path, tmp_path: Path,
