@@ -170,7 +170,7 @@ def measure_runs(folders: Iterable[Path], what: str, measure_one: Callable[[Path
     joined = record(folders)
     found = sorted((measure_one(folder) for folder in folders), key=lambda one: one["seed"])
     trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")} for run in joined["runs"]}
-    return {"measured": what, "spec": joined["spec"], "config": joined["config"],
+    return {"measured": what, "spec": joined["spec"],
             "runs": [one | {"trained": trained[one["seed"]]} for one in found]}
 
 

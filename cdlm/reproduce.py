@@ -47,6 +47,7 @@ from cdlm.training import Interrupted, TrainingError
 __all__ = [
     "COMPARED",
     "EXPECTED",
+    "FROM_DATA",
     "RECORDED",
     "SNAPSHOTS",
     "UNLABELED",
@@ -134,10 +135,17 @@ RECORDED = frozenset(("spec", "config", "source_accuracy", "target_accuracy", "a
                       "data", "provenance", "seconds"))
 
 
+FROM_DATA = ("channels", "size", "classes")             # settings that a run takes from its images, whatever the default
+
+
 def record_of(folder: Path) -> dict:
-    """The record of a finished run: what it was asked, all settings, what was found, selections by rule, provenance."""
+    """The record of a finished run: what it was asked, all settings, what was found, selections by rule, provenance.
+
+    Of the settings those are left out that the data decide.
+    """
     spec, metrics = load_spec(folder), read_json(folder / "metrics.json")
-    asked = {"spec": asdict(spec), "config": asdict(build_config(spec.method, spec.settings))}
+    config = {name: value for name, value in asdict(build_config(spec.method, spec.settings)).items() if name not in FROM_DATA}
+    asked = {"spec": asdict(spec), "config": config}
     return asked | short({"selected": selections(metrics["snapshots"]), **metrics})
 
 
