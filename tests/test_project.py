@@ -114,7 +114,9 @@ def test_package_and_chapters_import_what_the_package_requires() -> None:
         for path in chapters.chapters()
     ]
     # What runs in a notebook has IPython and its plotting backend; sliders are for notebooks only, and in the extra `lab`.
-    assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb", "ipywidgets"}
+    # Dask is imported where it is asked for, and the message where it is missing names its extra.
+    assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb", "ipywidgets", "dask"}
+    assert "dask" in EXTRA_NEEDS["cluster"]
     assert "ipywidgets" in EXTRA_NEEDS["lab"] and "ipywidgets" not in set().union(*map(imported, modules))
 
 
@@ -169,7 +171,8 @@ def test_no_large_file_is_committed() -> None:
 
 def test_nothing_built_is_committed() -> None:
     parts = {part for path in committed() for part in path.relative_to(ROOT).parts}
-    assert not parts & {"_build", "__pycache__", ".venv", ".ipynb_checkpoints", "runs", ".DS_Store"}
+    assert not parts & {"_build", "__pycache__", ".venv", ".ipynb_checkpoints", ".DS_Store"}
+    assert not [path for path in committed() if path.relative_to(ROOT).parts[0] == "runs"], "weights and logs of a reader's runs"
     assert not [part for part in parts if part.endswith((".egg-info", ".pyc", ".pt", ".from-notebook"))]
 
 

@@ -1,461 +1,673 @@
-"""The queue: from tables to runs, one record each, whatever is cut off, deleted, damaged or shared on the way."""
+"""The queue of runs: from tables to jobs, records that can be trusted, kills and failures, our numbers beside the paper's."""
 
 from __future__ import annotations
 
-import importlib.util
+import io
 import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import queue_run
+import torch
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
+from test_cli import assert_one_line, here, posix
+from tqdm import tqdm
 
-from cdlm.cli import app, parse_seeds
+from cdlm import cli, plan, reproduce
+from cdlm.cli import job_line, parse_seeds, summary
 from cdlm.paper import PAPER, TASKS
-from cdlm.plan import (
-    COLOR,
-    CONTROL,
-    FAITHFUL,
-    FIGURE_TASKS,
-    GRAY,
-    IMPROVED,
-    SOURCE_ONLY,
-    TABLE_TASKS,
-    TARGET_ONLY,
-    Job,
-    cells,
-    in_color_domain,
-    job,
-    jobs,
-    table_rows,
-)
-from cdlm.reproduce import (
-    RECORDED,
-    by_cause,
-    by_dask,
-    by_processes,
-    carry_out,
-    fitting_workers,
-    is_valid,
-    reproduce,
-    selections,
-    short,
-    steps_done,
-)
+from cdlm.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
+from cdlm.reproduce import RECORDED, by_cause, by_dask, by_processes, carry_out, is_valid, record_of, selections, steps_done
 from cdlm.results import cell_values, paper_value, read_runs, result_rows
-from cdlm.runs import CHECKPOINT, RunError, build_config, partial_of
+from cdlm.runs import RunError, RunSpec, build_config, read_json, write_json
 from cdlm.selection import RULES
 
 RUNS = ROOT / "book/results/runs"
-VARIANTS = {cell.variant.name: cell.variant for table in TABLE_TASKS for cell in cells(table)}
-posix = pytest.mark.skipif(os.name != "posix", reason="kill -9 of POSIX systems")
+each_table = pytest.mark.parametrize("table", TABLE_TASKS)
 
 
-@pytest.fixture(autouse=True)
-def only_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same data on every machine: those that come with packages."""
-    monkeypatch.delenv("CDLM_DATA", raising=False)
-    monkeypatch.setenv("CDLM_OFFLINE", "1")
+# From a table to runs
 
 
-def tiny(method: str = "plain", task: str = "mnist-mnistm", seed: int = 1, steps: int = 10) -> Job:
-    """A job of seconds."""
-    work = job({"plain": SOURCE_ONLY, "improved": IMPROVED}[method], task, seed, "smoke")
-    return Job(work.name, replace(work.spec, steps=steps, settings=work.spec.settings | {"width": 2}))
+@each_table
+def test_a_table_has_each_row_on_each_of_its_tasks(table: str) -> None:
+    found = {(cell.row, cell.recipe, cell.task) for cell in cells(table)}
+    wanted = {(row, recipe, task) for row, recipe, _ in table_rows()[table] for task in TABLE_TASKS[table]}
+    left_out = {("without self-training", "improved", "fashion-fashionm")} if table == "ingredients" else set()
+    assert found == wanted - left_out and len(cells(table)) == len(found)
+    assert all(cell.table == table for cell in cells(table))
 
 
-def found_in(path: Path) -> dict:
-    """What a record says was found, without when, where and how fast."""
-    record = json.loads(path.read_text(encoding="utf-8"))
-    record["snapshots"] = [{k: v for k, v in s.items() if k != "seconds"} for s in record["snapshots"]]
-    return {k: v for k, v in record.items() if k not in ("seconds", "provenance")}
+def test_names_of_variants_are_unique_and_fit_into_names_of_files() -> None:
+    variants = [variant for rows in table_rows().values() for _, _, variant in rows]
+    by_name = {variant.name: variant for variant in variants}
+    assert all(by_name[variant.name] == variant for variant in variants)
+    assert all("_" not in name and "/" not in name for name in by_name)
+    specs = [json.dumps(asdict(job(variant, "mnist-usps", 1).spec)) for variant in by_name.values()]
+    assert len(set(specs)) == len(specs), "two names for one training"
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with "records" and "runs" of two jobs, one with a decoder."""
-    folder = tmp_path_factory.mktemp("queue")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("CDLM_DATA", raising=False)
-        todo = [tiny(), tiny("improved")]
-        assert reproduce(todo, folder / "records", folder / "runs", carry=by_processes(1), quiet=True) == []
-    return folder
+def test_what_tables_share_is_run_once() -> None:
+    found = [work for table in TABLE_TASKS for work in jobs(table, [1])]
+    by_name = {work.name: work for work in found}
+    assert all(by_name[work.name] == work for work in found) and len(by_name) < len(found)
+    full = {f"{task}_improved_s1" for task in TABLE_TASKS["table7"]}
+    for table in ("table2", "table3", "table5", "table6", "table7", "ingredients"):
+        assert full & {work.name for work in jobs(table, [1])}
+    assert {w.name for what in FIGURE_TASKS for w in jobs(what, [1])} <= {w.name for w in jobs("table2", [1])}
 
 
-def cdlm(*words: object) -> subprocess.CompletedProcess:
-    """The command, in this process."""
-    done = CliRunner().invoke(app, [*map(str, words)])
-    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
+def test_the_trainings_of_one_seed_are_all_different() -> None:
+    found = {work.name: work.spec for table in TABLE_TASKS for work in jobs(table, [1])}
+    assert len({json.dumps(asdict(spec), sort_keys=True) for spec in found.values()}) == len(found)
 
 
-def refused(*words: object) -> str:
-    """The one line by which the command refuses."""
-    done = cdlm(*words)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and done.stderr.startswith("error: "), done.stderr
-    return done.stderr
+@each_table
+def test_every_entry_that_the_paper_has_too_has_its_number(table: str) -> None:
+    for cell in cells(table):
+        value = paper_value(table, cell.row, cell.task)
+        if table == "ingredients" or cell.row == "no decoder":
+            assert value is None
+        else:
+            assert 0 < value < 1
+    rows = {cell.row for cell in cells(table)}
+    for name, numbers in PAPER.get(table, {}).items():
+        assert any(row == name or row.startswith(f"{name} ") for row in rows), f"{name} is not run"
+        assert set(numbers) == set(TABLE_TASKS[table])
 
 
-# The plan
-
-
-def test_every_cell_that_the_paper_fills_is_ours_and_has_its_number() -> None:
-    for table, rows in PAPER.items():
-        ours = {(cell.row, cell.task) for cell in cells(table)}
-        assert {(row, task) for row, by_task in rows.items() for task in by_task} <= ours
-        assert set(TABLE_TASKS[table]) == {task for by_task in rows.values() for task in by_task}
-
-
-def test_a_name_is_one_variant_and_one_run() -> None:
-    for name, count in Counter(cell.variant.name for table in TABLE_TASKS for cell in cells(table)).items():
-        same = [cell.variant for table in TABLE_TASKS for cell in cells(table) if cell.variant.name == name]
-        assert len(same) == count and all(variant == same[0] for variant in same)
-    specs = {}
-    for work in (work for what in (*TABLE_TASKS, *FIGURE_TASKS) for work in jobs(what, [1, 2])):
-        assert specs.setdefault(work.name, work.spec) == work.spec
-    assert len({json.dumps(asdict(spec), sort_keys=True) for spec in specs.values()}) == len(specs), "two names for one run"
-
-
-def test_runs_come_seed_by_seed_and_once() -> None:
-    todo = jobs("table3", [5, 2])
-    assert [work.spec.seed for work in todo] == [5] * 16 + [2] * 16 and len({work.name for work in todo}) == 32
-    assert jobs("table3", [5, 5]) == jobs("table3", [5]) and jobs("fig9", []) == []
-    assert {work.name for work in jobs("fig9", [1])} <= {work.name for work in jobs("table2", [1])}
+def test_rows_without_augmentation_stand_beside_the_number_of_the_paper() -> None:
+    assert paper_value("table2", "source only without augmentation", "mnist-usps") == PAPER["table2"]["source only"]["mnist-usps"]
+    assert paper_value("table2", "DANN", "mnist-usps") == paper_value("table2", "DANN without augmentation", "mnist-usps") == 0.774
+    assert paper_value("table2", "source only", "usps-svhn") is None
+    assert paper_value("table9", "CDLM", "mnist-usps") is None and paper_value("table2", "CDLMs", "mnist-usps") is None
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_rule_of_color(task: str) -> None:
+    """Where a domain is in color: standardized, recolored, no self-training. Elsewhere moved. Bare variants: as they are."""
     color = "mnistm" in task or "fashionm" in task
     assert in_color_domain(task) == color
-    for variant in VARIANTS.values():
-        spec = job(variant, task, 1).spec
-        config = build_config(spec.method, spec.settings)
-        assert spec.augment == ({} if variant.bare or not variant.augmented else COLOR if color else GRAY), variant.name
-        assert bool(spec.strong) == (getattr(config, "self_training", 0) > 0)
-        if color and not variant.bare:
-            assert config.standardize and not config.self_training
+    spec = job(plan.IMPROVED, task, 1).spec
+    assert spec.augment == (plan.COLOR if color else plan.GRAY) and spec.strong == ({} if color else plan.GRAY_STRONG)
+    assert spec.settings.get("standardize", False) == color and spec.settings.get("self_training") == (0.0 if color else None)
+    for variant in (plan.FAITHFUL, plan.BARE_SOURCE_ONLY, plan.BARE_ADVERSARIAL):
+        bare = job(variant, task, 1).spec
+        assert (bare.augment, bare.strong) == ({}, {}) and bare.settings == {"width": 16} | variant.settings
+    assert job(plan.changed_recipe("x", augmented=False), task, 1).spec.augment == {}
+    assert job(plan.TARGET_ONLY, task, 1).spec.source == job(plan.TARGET_ONLY, task, 1).spec.target == task.split("-")[1]
 
 
-def test_budgets_and_sides() -> None:
-    small, full = (job(TARGET_ONLY, "usps-mnist", 3, profile).spec for profile in ("smoke", "full"))
-    assert (small.source, small.target) == (full.source, full.target) == ("mnist", "mnist"), "trained where it is tested"
-    assert small.steps < full.steps and small.settings["width"] < full.settings["width"] and full.size == "full"
-    assert {(work.spec.steps, work.spec.settings["width"], work.spec.batch_size)
-            for table in TABLE_TASKS for work in jobs(table, [1])} == {(full.steps, full.settings["width"], full.batch_size)}
+def test_jobs_come_seed_by_seed_each_once() -> None:
+    found = jobs("table3", [5, 2, 5])
+    assert [work.spec.seed for work in found] == [5] * 16 + [2] * 16
+    assert [work.name.rpartition("_s")[0] for work in found[:16]] == [work.name.rpartition("_s")[0] for work in found[16:]]
+    assert all(work.name.endswith(f"_s{work.spec.seed}") for work in found)
+    fig10 = jobs("fig10", [1])
+    assert [work.name for work in fig10] == [f"mnist-usps_{name}_s1" for name in ("dann", "faithful", "improved")]
+    assert jobs("table2", []) == []
+
+
+@pytest.mark.parametrize("profile, size", [("smoke", "best"), ("book", "best"), ("full", "full")])
+def test_a_profile_sets_steps_width_and_size(profile: str, size: str) -> None:
+    spec = job(plan.SOURCE_ONLY, "mnist-usps", 3, profile).spec
+    assert (spec.steps, spec.settings["width"]) == tuple(plan.BUDGETS[profile].values()) and spec.size == size
+    assert (spec.seed, spec.batch_size, spec.precision) == (3, 64, "bfloat16")
+
+
+@pytest.mark.parametrize("words, message", [
+    (["table9"], "nothing is called 'table9' here; there are table2, table3"),
+    (["table2", "--profile", "huge"], "profile 'huge'; there are smoke, book, full"),
+    (["table2", "--seeds", "3-1"], "seeds have the form 0-2 or 0,3,5; not '3-1'"),
+    (["table2", "--seeds", "one"], "seeds have the form"), (["table2", "--seeds", ""], "seeds have the form"),
+    (["table2", "--seeds", "1,"], "seeds have the form"), (["table2", "--seeds", "1-"], "seeds have the form"),
+    (["fig10", "--seeds", "1", "--job", "3"], "there are 3 runs, numbered from 0; not 3"),
+    (["fig10", "--device", "tpu"], "device 'tpu' cannot be used here"),
+])
+def test_wrong_words_get_one_line(words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_one_line(here("reproduce", *words), message)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_control_is_the_recipe_without_a_decoder() -> None:
     """What the control is set to is what ImprovedConfig has by default."""
-    improved, control = build_config("improved", IMPROVED.settings), build_config("plain", CONTROL.settings)
+    improved, control = (build_config(v.method, v.settings) for v in (plan.IMPROVED, plan.CONTROL))
     for name in ("domain_statistics", "conditional", "entropy", "self_training", "confidence", "reversal", "latent", "momentum"):
         assert getattr(improved, name) == getattr(control, name), name
     for task in TASKS:
-        one, other = job(IMPROVED, task, 1).spec, job(CONTROL, task, 1).spec
-        assert (one.augment, one.strong, one.steps, one.batch_size) == (other.augment, other.strong, other.steps, other.batch_size)
-    assert not FAITHFUL.settings and FAITHFUL.bare and FAITHFUL.method == "cdlm", "the config's defaults and nothing else"
+        one, other = (asdict(job(v, task, 1).spec) for v in (plan.IMPROVED, plan.CONTROL))
+        assert all(one[name] == other[name] for name in ("augment", "strong", "steps", "batch_size", "precision", "size"))
+    assert plan.FAITHFUL == Variant("faithful", "cdlm", bare=True), "the config's defaults and nothing else"
 
 
-def test_what_is_not_in_the_plan_is_refused() -> None:
-    with pytest.raises(RunError, match="nothing is called 'table4' here; there are table2"):
-        jobs("table4", [1])
+def test_cells_of_what_is_no_table_are_refused() -> None:
     with pytest.raises(RunError, match="'fig5' is no table of ours"):
         cells("fig5")
-    with pytest.raises(RunError, match="profile 'tiny'; there are smoke, book, full"):
-        job(IMPROVED, "mnist-usps", 1, "tiny")
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=6))
-def test_seeds_as_they_are_written(seeds: list[int]) -> None:
-    assert parse_seeds(",".join(map(str, seeds))) == list(dict.fromkeys(seeds))
-    low, high = min(seeds), max(seeds)
-    assert parse_seeds(f"{low}-{high}") == list(range(low, high + 1))
+PARTS = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 5)), min_size=1, max_size=5)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1-", "-1", "3-1", "1,,2", "1.5", "1 2"])
-def test_other_forms_of_seeds_are_refused(text: str) -> None:
-    with pytest.raises(RunError, match="seeds have the form"):
-        parse_seeds(text)
+@given(PARTS)
+def test_seeds_are_read_in_order_each_once(parts: list[tuple[int, int]]) -> None:
+    text = ",".join(f"{first}-{first + more}" if more else str(first) for first, more in parts)
+    wanted = [seed for first, more in parts for seed in range(first, first + more + 1)]
+    assert parse_seeds(text) == list(dict.fromkeys(wanted))
 
 
-# Selection
-
-
-def snapshots_of(accuracies: list[float], scores: list[float]) -> list[dict]:
-    return [{"step": 10 * i, "target_accuracy": a, "scores": {rule: s * (1 + j) for j, rule in enumerate(RULES)}}
-            for i, (a, s) in enumerate(zip(accuracies, scores))]
-
-
-@given(st.permutations([0.1, 0.2, 0.3, 0.4]), st.permutations([1.0, 2.0, 3.0, 4.0]))
-def test_no_rule_but_the_oracle_looks_at_target_accuracy(accuracies: list[float], scores: list[float]) -> None:
-    found = selections(snapshots_of(accuracies, scores))
-    assert list(found) == ["last", *RULES, "oracle"]
-    assert found["last"]["step"] == 30 and found["oracle"]["target_accuracy"] == 0.4
-    assert {found[rule]["step"] for rule in RULES} == {10 * scores.index(4.0)}, "the largest score, whatever the accuracies"
-    assert all(found[name]["target_accuracy"] == accuracies[found[name]["step"] // 10] for name in found)
+@given(st.text("0123-, x", max_size=6))
+def test_seeds_of_any_form_are_read_or_refused(text: str) -> None:
+    try:
+        found = parse_seeds(text)
+    except RunError as error:
+        assert repr(text) in str(error)
+    else:
+        assert found and len(set(found)) == len(found) and all(seed >= 0 for seed in found)
 
 
 # Records
 
 
-def test_a_record_says_what_was_asked_found_and_where(made: Path) -> None:
-    for work in (tiny(), tiny("improved")):
-        record = json.loads((made / "records" / f"{work.name}.json").read_text())
-        assert RECORDED <= record.keys()
-        assert record["spec"] == json.loads(json.dumps(asdict(work.spec))) | {"size": "sample"}, "which data the best were"
-        settings = asdict(build_config(work.spec.method, work.spec.settings))
-        assert set(settings) - set(record["config"]) == {"channels", "size", "classes"}, "the data decide on these"
-        assert record["config"].items() <= settings.items()
-        assert [s["step"] for s in record["snapshots"]] == list(range(1, 11)) and record["log"][-1]["step"] == 10
-        assert {"python", "packages", "revision", "hardware"} <= record["provenance"].keys() and record["data"]
-        assert record["selected"]["last"]["target_accuracy"] == pytest.approx(record["target_accuracy"], abs=1e-6)
-        assert set(record["a_distance"]) == ({"pixels", "h", "codes"} if work.spec.method == "improved" else {"pixels", "h"})
-    assert set(record["paths"]) == {"x_t", "x_hat_ts", "x_tilde_t", "h"}, "of the one with a decoder"
+def sample_job(variant: Variant = plan.SOURCE_ONLY, seed: int = 1) -> Job:
+    """A small run on the digits that come with packages."""
+    made = job(variant, queue_run.TASK, seed, "smoke")
+    return made._replace(spec=replace(made.spec, size="sample"))
 
 
-def test_numbers_are_cut_to_six_digits_however_deep() -> None:
-    assert short({"a": [1 / 3, {"b": 123456789.0}], "c": 7, "d": "x", "e": None}) == {
-        "a": [0.333333, {"b": 123457000.0}], "c": 7, "d": "x", "e": None}
+def numbers(path: Path) -> dict:
+    """All that a record says of a run, but for times and the machine."""
+    found = read_json(path)
+    course = [{name: value for name, value in shot.items() if name != "seconds"} for shot in found["snapshots"]]
+    return {name: value for name, value in found.items() if name not in ("seconds", "provenance")} | {"snapshots": course}
 
 
-def test_what_does_not_count_as_a_record(made: Path, tmp_path: Path) -> None:
-    work = tiny()
-    good = made / "records" / f"{work.name}.json"
-    assert is_valid(good, work.spec)
-    for other in (replace(work.spec, seed=2), replace(work.spec, steps=11), replace(work.spec, augment={}),
-                  replace(work.spec, settings=work.spec.settings | {"width": 4})):
-        assert not is_valid(good, other)
-    text = good.read_text()
-    for damaged in (text[:-50], "", "[]", "null", '{"spec": 3}', text.replace('"selected"', '"chosen"')):
-        (tmp_path / "one.json").write_text(damaged)
-        assert not is_valid(tmp_path / "one.json", work.spec)
-    assert not is_valid(tmp_path / "absent.json", work.spec)
-    assert is_valid(good, replace(work.spec, size="best")), "any size of the data is the best that there was"
-    assert not is_valid(good, replace(work.spec, size="full"))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Job, Path, Path]:
+    """A job that was carried out undisturbed, its folder of records and its folder of runs."""
+    place, work = tmp_path_factory.mktemp("queue"), sample_job()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert reproduce.reproduce([work], place / "records", place / "runs", carry=by_processes(1), quiet=True) == []
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    return work, place / "records", place / "runs"
 
 
-def test_a_damaged_record_is_made_again_without_training_again(made: Path, tmp_path: Path) -> None:
-    work, records = tiny(), tmp_path / "records"
-    shutil.copytree(made / "runs", tmp_path / "runs")
-    records.mkdir()
-    (records / f"{work.name}.json").write_text("{")
-    stamp = (tmp_path / "runs" / work.name / "weights.safetensors").stat().st_mtime_ns
-    assert reproduce([work], records, tmp_path / "runs", carry=by_processes(1), quiet=True) == []
-    assert found_in(records / f"{work.name}.json") == found_in(made / "records" / f"{work.name}.json")
-    assert (tmp_path / "runs" / work.name / "weights.safetensors").stat().st_mtime_ns == stamp
-    assert [path.name for path in records.iterdir()] == [f"{work.name}.json"], "nothing half-written is left"
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few images to measure on."""
+    monkeypatch.setattr(reproduce, "UNLABELED", 50)
+    monkeypatch.setattr(reproduce, "COMPARED", 40)
 
 
-def test_a_folder_with_another_run_is_not_taken_for_ours(made: Path, tmp_path: Path) -> None:
-    work = tiny()
-    shutil.copytree(made / "runs", tmp_path / "runs")
-    message = carry_out(Job(work.name, replace(work.spec, seed=9)), tmp_path, tmp_path / "runs")
-    assert message.startswith(f"{work.name}: ") and "holds another run" in message and not list(tmp_path.glob("*.json"))
+@pytest.fixture
+def small_plan(monkeypatch: pytest.MonkeyPatch, no_data: Path):
+    """A function that leaves one table in the plan, with the given rows and one task, on a machine without data."""
+    def leave(*variants: Variant) -> None:
+        monkeypatch.setattr(plan, "table_rows", lambda: {"table2": [(v.name, "improved", v) for v in variants]})
+        monkeypatch.setattr(plan, "TABLE_TASKS", {"table2": (queue_run.TASK,)})
+    return leave
 
 
-# The queue
+def test_a_record_holds_what_was_asked_found_and_where(made: tuple) -> None:
+    work, records, _ = made
+    found = read_json(records / f"{work.name}.json")
+    assert found.keys() == RECORDED | {"selection"} and found["selection"] == "last iteration"
+    assert RunSpec(**found["spec"]) == work.spec and found["config"]["width"] == 4 and found["config"]["reversal"] == 0.0
+    assert not {"channels", "size", "classes"} & found["config"].keys(), "these are told by the images"
+    assert [shot["step"] for shot in found["snapshots"]] == list(range(2, 21, 2)) and len(found["log"]) == 20
+    assert set(found["selected"]) == {"last", "oracle", *RULES} and set(found["snapshots"][0]["scores"]) == set(RULES)
+    assert found["selected"]["last"] == {name: found["snapshots"][-1][name] for name in ("step", "target_accuracy")}
+    assert found["target_accuracy"] == pytest.approx(found["selected"]["last"]["target_accuracy"], abs=2e-3)
+    assert set(found["a_distance"]) == {"pixels", "h"} and found["provenance"]["threads"] == 1
+    assert found["provenance"]["engine"]["processes"] == 1 and found["seconds"] > 0
 
 
-def test_two_workers_make_the_records_of_one(made: Path, tmp_path: Path) -> None:
-    todo = [tiny(), tiny("improved")]
-    assert reproduce(todo, tmp_path / "records", tmp_path / "runs", carry=by_processes(2), quiet=True) == []
-    for work in todo:
-        assert found_in(tmp_path / "records" / f"{work.name}.json") == found_in(made / "records" / f"{work.name}.json")
+def test_the_record_of_a_cdlm_has_its_paths_and_codes(tmp_path: Path, quick: None) -> None:
+    work = sample_job(plan.FAITHFUL)
+    tmp_path.joinpath("records").mkdir()
+    assert carry_out(work, tmp_path / "records", tmp_path / "runs") == ""
+    found = read_json(tmp_path / f"records/{work.name}.json")
+    assert set(found["paths"]) == {"x_t", "x_hat_ts", "x_tilde_t", "h"} and set(found["a_distance"]) == {"pixels", "h", "codes"}
+    assert found["paths"]["x_tilde_t"] == pytest.approx(found["target_accuracy"], abs=0.05)     # other noise, 500 images
+    assert cell_values([found], path="h").tolist() == [found["paths"]["h"]]
 
 
-def test_a_cluster_makes_the_same_record(made: Path, tmp_path: Path) -> None:
-    pytest.importorskip("dask.distributed")
-    work = tiny()
-    assert reproduce([work], tmp_path / "records", tmp_path / "runs", carry=by_dask("local", 1), quiet=True) == []
-    assert found_in(tmp_path / "records" / f"{work.name}.json") == found_in(made / "records" / f"{work.name}.json")
+def test_only_the_record_of_this_very_spec_is_valid(made: tuple, tmp_path: Path) -> None:
+    work, records, _ = made
+    path = records / f"{work.name}.json"
+    assert is_valid(path, work.spec) and is_valid(path, replace(work.spec, size="best"))
+    changes = [{"seed": 2}, {"steps": 21}, {"settings": {"width": 5}}, {"augment": {}}, {"size": "full"}, {"method": "source"},
+               {"source": "optdigits"}, {"precision": "float32"}, {"strong": {"degrees": 1.0}}, {"batch_size": 32}]
+    assert [change for change in changes if is_valid(path, replace(work.spec, **change))] == []
+    assert not is_valid(tmp_path / "none.json", work.spec)
+    text, copy = path.read_text(), tmp_path / "copy.json"
+    for content in ("", "{", "[]", "3", text[: len(text) // 2], text[:-3], json.dumps({"spec": asdict(work.spec)})):
+        copy.write_text(content)
+        assert not is_valid(copy, work.spec), content[:30]
+    for name in RECORDED:
+        copy.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key != name}))
+        assert not is_valid(copy, work.spec), name
+    copy.write_text(json.dumps(json.loads(text) | {"spec": None}))
+    assert not is_valid(copy, work.spec)
+    copy.write_bytes(b"\xff\xfe\x00")
+    assert not is_valid(copy, work.spec)
+    assert not is_valid(tmp_path, work.spec), "a folder"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dask") is None, reason="Dask is not installed")
-def test_a_cluster_that_does_not_answer_is_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no Dask cluster answers at nowhere:1"):
-        reproduce([tiny()], tmp_path / "records", tmp_path / "runs", carry=by_dask("nowhere:1", 1), quiet=True)
+def test_a_record_is_distilled_again_from_the_folder_of_its_run(made: tuple, tmp_path: Path, monkeypatch) -> None:
+    work, records, folders = made
+    monkeypatch.setattr(reproduce, "run", lambda *words, **more: pytest.fail("trained again"))
+    assert carry_out(work, tmp_path, folders) == ""
+    assert read_json(tmp_path / f"{work.name}.json") == read_json(records / f"{work.name}.json")
+    other = work._replace(spec=replace(work.spec, seed=7))
+    assert "holds another run; remove it, or name another folder by --work" in carry_out(other, tmp_path, folders)
 
 
-def test_without_dask_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dask.distributed", None)
-    with pytest.raises(RunError, match=r'pip install "cdlm\[cluster\]"'):
-        by_dask("local", 1)
+def test_numbers_of_a_record_are_short_and_those_asked_are_not(made: tuple, tmp_path: Path) -> None:
+    work, _, folders = made
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    metrics = read_json(folders / work.name / "metrics.json") | {"target_accuracy": 1 / 3, "seconds": 12.3}
+    write_json(copy / "metrics.json", metrics)
+    write_json(copy / "config.json", asdict(replace(work.spec, settings={"lr_phi": 0.123456789, "width": 4})))
+    found = record_of(copy)
+    assert found["target_accuracy"] == 0.333333 and found["seconds"] == 12.3
+    assert found["spec"]["settings"]["lr_phi"] == found["config"]["lr_phi"] == 0.123456789
 
 
-def test_one_bad_run_does_not_end_the_queue(tmp_path: Path) -> None:
-    good = tiny(steps=2)
-    bad = [Job(f"bad{i}_s1", replace(good.spec, target="mars")) for i in range(3)]
-    unforeseen = Job("odd_s1", replace(good.spec, batch_size="many"))
-    failed = reproduce([*bad, unforeseen, good], tmp_path / "records", tmp_path / "runs", carry=by_processes(1), quiet=True)
-    assert len(failed) == 4 and all("\n" not in line for line in failed) and failed[0].startswith("bad0_s1: unknown domain 'mars'")
-    assert failed[3].startswith("odd_s1: ") and [path.name for path in (tmp_path / "records").iterdir()] == [f"{good.name}.json"]
-    lines = by_cause(failed)
-    assert len(lines) == 2 and lines[0].startswith("bad0_s1, bad1_s1 and 1 more: unknown domain 'mars'")
+def test_a_record_is_written_whole_or_not_at_all(made: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, _, folders = made
+    path = tmp_path / f"{work.name}.json"
+    path.write_text("the old one")
+    def full(*words: object) -> None:
+        raise OSError(28, "No space left on device")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        assert carry_out(work, tmp_path, folders).startswith(f"{work.name}: [Errno 28] No space left")
+    assert path.read_text() == "the old one" and list(tmp_path.iterdir()) == [path]
+    assert carry_out(work, tmp_path, folders) == "" and is_valid(path, work.spec)
 
 
-def test_steps_done_are_read_off_from_records_and_logs(made: Path, tmp_path: Path) -> None:
-    work = tiny()
-    assert steps_done(work, made / "records", made / "runs") == 10
-    assert steps_done(work, tmp_path, tmp_path) == 0
-    partial = partial_of(tmp_path / work.name)
-    partial.mkdir()
-    (partial / "log.csv").write_text("step,task\n3,0.5\n6,0.4\n")
-    assert steps_done(work, tmp_path, tmp_path) == 6
+def test_deleted_and_made_again_a_record_has_the_same_numbers(made: tuple, tmp_path: Path) -> None:
+    work, records, _ = made
+    assert reproduce.reproduce([work], tmp_path / "records", tmp_path / "runs", carry=by_processes(1), quiet=True) == []
+    assert numbers(tmp_path / f"records/{work.name}.json") == numbers(records / f"{work.name}.json")
 
 
-def test_no_more_workers_than_work_and_one_for_a_gpu() -> None:
-    assert fitting_workers(0, "cpu") == fitting_workers(1, "cpu") == fitting_workers(9, "cuda") == 1
-    assert 1 <= fitting_workers(10**6, "cpu") <= os.cpu_count()
+def test_what_is_on_record_is_not_touched(made: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    work, records, folders = made
+    before = {path: path.stat().st_mtime_ns for path in records.iterdir()}
+    assert reproduce.reproduce([work], records, folders, carry=lambda *words: pytest.fail("carried out"), quiet=True) == []
+    assert {path: path.stat().st_mtime_ns for path in records.iterdir()} == before
 
 
-def test_nothing_is_trained_that_cannot_be_stored(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write to .*name another folder"):
-        reproduce([tiny()], tmp_path / "file" / "records", tmp_path / "runs", quiet=True)
-    assert not (tmp_path / "runs").exists()
+# Selection among snapshots
+
+COURSES = st.lists(st.tuples(st.floats(0, 1), *[st.floats(-5, 5) for _ in RULES]), min_size=1, max_size=8)
 
 
-# The command
+def course_of(rows: list[tuple]) -> list[dict]:
+    return [{"step": 10 * i, "target_accuracy": row[0], "scores": dict(zip(RULES, row[1:]))} for i, row in enumerate(rows)]
 
 
-def smoke(folder: Path, *words: object) -> list[str]:
-    return ["reproduce", "table2", "--profile", "smoke", "--seeds", "1", "--results", str(folder / "records"), "--work",
-            str(folder / "runs"), *map(str, words)]
+@given(COURSES, st.randoms(use_true_random=False))
+def test_rules_never_look_at_target_accuracy(rows: list[tuple], random) -> None:
+    accuracies = [row[0] for row in rows]
+    random.shuffle(accuracies)
+    first, other = selections(course_of(rows)), selections(course_of([(a, *row[1:]) for a, row in zip(accuracies, rows)]))
+    for rule in ("last", *RULES):
+        assert first[rule]["step"] == other[rule]["step"]
+        assert other[rule]["target_accuracy"] == accuracies[other[rule]["step"] // 10]
+    assert other["oracle"]["target_accuracy"] == first["oracle"]["target_accuracy"] == max(accuracies)
+    assert other["oracle"]["step"] == 10 * accuracies.index(max(accuracies))
 
 
-SMALL_JOB = [work.name for work in jobs("table2", [1], "smoke")].index("mnist-mnistm_source_s1")
+def test_selections_take_the_last_the_largest_score_and_the_best() -> None:
+    rows = [(0.2, 0, 3, 1, 0), (0.9, 5, 0, 2, 0), (0.4, 1, 1, 9, 0), (0.5, 2, 2, 9, 0)]
+    found = selections(course_of(rows))
+    assert {rule: taken["step"] for rule, taken in found.items()} == {
+        "last": 30, "entropy": 10, "information": 0, "snd": 20, "bnm": 0, "oracle": 10}
+    assert found["snd"] == {"step": 20, "target_accuracy": 0.4}
+
+
+# Killed, interrupted, failing
+
+
+def started(place: Path, *words: object) -> subprocess.Popen:
+    """The command in a process of its own, on a machine without data, with one run at least that has a checkpoint."""
+    command = [sys.executable, queue_run.__file__, "reproduce", "table2", "--seeds", "1", "--profile", "smoke",
+               "--results", place / "records", "--work", place / "runs", *words]
+    environment = os.environ | {"CDLM_DATA": "", "CDLM_CACHE": str(place / "no data"), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while process.poll() is None and time.monotonic() < deadline and not list(place.glob("runs/*.partial/checkpoint.safetensors")):
+        time.sleep(0.005)
+    return process
+
+
+def again(place: Path, *words: object) -> subprocess.CompletedProcess:
+    """The same command in this process."""
+    return here("reproduce", "table2", "--seeds", "1", "--profile", "smoke", "--workers", 1, "--results", place / "records",
+                "--work", place / "runs", *words)
 
 
 @posix
-def test_killed_resumed_deleted_and_made_again(tmp_path: Path) -> None:
-    """kill -9 in the middle, the same command again; then the record and its run are thrown away and made anew."""
-    words = [sys.executable, "-m", "cdlm", *smoke(tmp_path, "--job", SMALL_JOB)]
-    path, partial = (tmp_path / "records/mnist-mnistm_source_s1.json"), partial_of(tmp_path / "runs/mnist-mnistm_source_s1")
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (partial / CHECKPOINT).exists():
-        time.sleep(0.005)
+def test_killed_and_resumed_a_run_ends_with_the_same_numbers(made: tuple, tmp_path: Path, small_plan) -> None:
+    work, records, _ = made
+    small_plan(plan.SOURCE_ONLY, plan.ADVERSARIAL)
+    process = started(tmp_path, "--workers", 1, "--job", 0)
     process.kill()
-    assert process.wait() == -9 and not path.exists(), "it had ended before it was killed"
-    assert "1 runs are on record" in cdlm(*smoke(tmp_path, "--job", SMALL_JOB)).stdout
-    resumed = found_in(path)
-    path.unlink()
-    shutil.rmtree(tmp_path / "runs")
-    assert cdlm(*smoke(tmp_path, "--job", SMALL_JOB)).returncode == 0
-    assert found_in(path) == resumed
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL and list((tmp_path / "records").iterdir()) == []
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [f"{work.name}.partial"]
+    done = steps_done(work, tmp_path / "records", tmp_path / "runs")
+    assert 0 < done < work.spec.steps
+    finished = again(tmp_path, "--job", 0)
+    assert finished.returncode == 0 and finished.stdout == f"1 runs are on record in {tmp_path / 'records'}\n", finished.stderr
+    assert numbers(tmp_path / f"records/{work.name}.json") == numbers(records / f"{work.name}.json")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [work.name], "nothing is left of the kill"
+    assert steps_done(work, tmp_path / "records", tmp_path / "runs") == work.spec.steps
 
 
-def test_the_list_says_what_is_done(made: Path, tmp_path: Path) -> None:
-    lines = cdlm(*smoke(tmp_path, "--list")).stdout.splitlines()
-    assert len(lines) == len(jobs("table2", [1])) and all(line.split()[1] == "todo" for line in lines)
-    assert lines[SMALL_JOB].split() == [str(SMALL_JOB), "todo", "mnist-mnistm_source_s1"]
-    assert not (tmp_path / "records").exists(), "a list makes nothing"
-    done = cdlm("reproduce", "table2", "--seeds", "1-3", "--list", "--results", RUNS).stdout.splitlines()
-    assert len(done) == 144 and Counter(line.split()[1] for line in done) == {"done": 144}, "the records of the book"
+@posix
+def test_an_interrupt_ends_the_queue_with_one_line(tmp_path: Path) -> None:
+    process = started(tmp_path, "--workers", 1)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert errors == "error: interrupted with 0 of 2 runs on record; the same command goes on\n"
+    partial, = (tmp_path / "runs").iterdir()
+    assert (partial / "checkpoint.safetensors").exists()
 
 
-def test_wrong_words_get_one_line(tmp_path: Path) -> None:
-    assert "nothing is called 'table4' here" in refused("reproduce", "table4")
-    assert "there are 48 runs, numbered from 0; not 48" in refused(*smoke(tmp_path, "--job", 48))
-    assert "seeds have the form" in refused("reproduce", "table2", "--seeds", "x")
-    assert "device 'tpu' cannot be used here" in refused(*smoke(tmp_path, "--device", "tpu"))
-    (tmp_path / "file").write_text("")
-    assert "cannot write to" in refused(*smoke(tmp_path / "file", "--job", SMALL_JOB))
-    assert "selection is one of last" in refused("results", "--selection", "best")
+@pytest.mark.slow
+@posix
+def test_an_interrupt_ends_all_workers(tmp_path: Path, small_plan) -> None:
+    process = started(tmp_path, "--workers", 2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and errors.count("\n") == 1 and "the same command goes on" in errors
+    small_plan(plan.SOURCE_ONLY, plan.ADVERSARIAL)
+    assert again(tmp_path).returncode == 0, "no worker is left that would hold the lock of a run"
 
 
-def test_failures_are_told_by_cause_and_the_status_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """USPS is in no package: without data, the runs that need it fail, in one line for all of them."""
-    todo = [tiny(task="mnist-usps", steps=2), tiny(task="usps-mnist", steps=2), tiny(steps=2)]
-    monkeypatch.setattr("cdlm.cli.jobs", lambda *_: todo)
-    done = cdlm(*smoke(tmp_path, "--workers", 1))
+def test_one_failure_stops_no_other_run(tmp_path: Path, small_plan, quick: None) -> None:
+    lost = Variant("lost", "plain", {"lr_phi": 1e30})
+    small_plan(lost, plan.SOURCE_ONLY)
+    done = again(tmp_path)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "mnist-usps_source_s1" in done.stderr and "usps" in done.stderr
-    assert "2 of 3 runs failed; the same command tries them again" in done.stderr.splitlines()[-1]
-    assert [path.name for path in (tmp_path / "records").iterdir()] == ["mnist-mnistm_source_s1.json"]
+    first, last = done.stderr.splitlines()
+    assert first.startswith(f"error: {queue_run.TASK}_lost_s1: ") and "lower the learning rates" in first
+    assert last == "error: 1 of 2 runs failed; the same command tries them again"
+    assert [path.name for path in (tmp_path / "records").iterdir()] == [f"{queue_run.TASK}_source_s1.json"]
 
 
-# Results
+def test_what_nobody_foresaw_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def glance(*words: object) -> dict:
+        raise ZeroDivisionError("division by nothing")
+    monkeypatch.setattr(reproduce, "glance", glance)
+    message = carry_out(sample_job(), tmp_path, tmp_path / "runs")
+    assert message.startswith(f"{sample_job().name}: ZeroDivisionError in glance, test_reproduce.py:")
+    assert message.endswith(": division by nothing") and "\n" not in message
 
 
-def test_rows_of_results_where_there_are_records_and_where_not(made: Path, tmp_path: Path) -> None:
+def test_missing_data_are_told_in_one_line(tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDLM_OFFLINE", "1")
+    number = [work.name for work in jobs("table2", [1], "smoke")].index("mnist-usps_source_s1")
+    done = again(tmp_path, "--job", number)
+    first, last = done.stderr.splitlines()
+    assert done.returncode == 1 and first.startswith("error: mnist-usps_source_s1: ") and "cdlm data fetch usps" in first
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_trained(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(reproduce, "carry_out", lambda *words: pytest.fail("trained"))
+    (tmp_path / "records").write_text("a file")
+    assert_one_line(again(tmp_path), f"cannot write to {tmp_path / 'records'}: ")
+    (tmp_path / "records").unlink()
+    (tmp_path / "runs").write_text("a file")
+    assert_one_line(again(tmp_path), f"cannot write to {tmp_path / 'runs'}: ")
+    (tmp_path / "runs").unlink()
+    def refuse(**options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr(reproduce.tempfile, "TemporaryFile", refuse)       # as a folder that others may write does
+    assert_one_line(again(tmp_path), f"cannot write to {tmp_path / 'records'}: Permission denied; name another folder")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere; needs a plain user")
+def test_a_read_only_folder(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir(mode=0o555)
+    assert_one_line(again(tmp_path), "cannot write to")
+
+
+def test_the_same_cause_is_told_once() -> None:
+    lines = ["a_s1: no room", "b_s1: a: b", "a_s2: no room", "a_s3: no room", "a_s4: no room"]
+    assert by_cause(lines) == ["a_s1, a_s2 and 2 more: no room", "b_s1: a: b"]
+    assert by_cause(["x: c", "y: c"]) == ["x, y: c"] and by_cause([]) == []
+
+
+# Who carries out
+
+
+def test_two_workers_make_the_records_of_one(made: tuple, tmp_path: Path) -> None:
+    work, records, _ = made
+    todo = [work, sample_job(plan.ADVERSARIAL), work._replace(name="broken", spec=replace(work.spec, target="mars"))]
+    failed = reproduce.reproduce(todo, tmp_path / "records", tmp_path / "runs", carry=by_processes(2), quiet=True)
+    assert [line.partition(":")[0] for line in failed] == ["broken"]
+    assert numbers(tmp_path / f"records/{work.name}.json") == numbers(records / f"{work.name}.json")
+    assert is_valid(tmp_path / f"records/{todo[1].name}.json", todo[1].spec)
+
+
+def test_a_dask_cluster_makes_the_same_record(made: tuple, tmp_path: Path) -> None:
+    """A cluster at an address: a scheduler and a worker in threads of this process."""
+    distributed = pytest.importorskip("dask.distributed")
+    work, records, _ = made
+    broken = work._replace(name="broken", spec=replace(work.spec, target="mars"))
+    with distributed.LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        carry = by_dask(cluster.scheduler_address, 1)
+        failed = reproduce.reproduce([work, broken], tmp_path / "records", tmp_path / "runs", carry=carry, quiet=True)
+    assert [line.partition(":")[0] for line in failed] == ["broken"]
+    assert numbers(tmp_path / f"records/{work.name}.json") == numbers(records / f"{work.name}.json")
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_is_made_here_for_the_asking(made: tuple, tmp_path: Path, small_plan) -> None:
+    pytest.importorskip("dask.distributed")
+    small_plan(plan.SOURCE_ONLY)
+    work, records, _ = made
+    done = again(tmp_path, "--dask", "local")
+    assert done.returncode == 0, done.stderr
+    assert numbers(tmp_path / f"records/{work.name}.json") == numbers(records / f"{work.name}.json")
+
+
+def test_without_dask_the_command_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    assert_one_line(again(tmp_path, "--dask", "local"), 'Dask is not installed; pip install "cdlm[cluster]", or leave out --dask')
+
+
+def test_one_process_for_each_core_and_one_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "cpu_count", lambda: 4)
+    assert [reproduce.fitting_workers(count, "cpu") for count in (0, 1, 3, 100)] == [1, 1, 3, 4]
+    assert reproduce.fitting_workers(100, "cuda") == 1
+
+
+def test_the_bar_counts_steps_on_disk(made: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run on record, one in progress; by reading the table that it writes."""
+    work, records, _ = made
+    other = sample_job(plan.ADVERSARIAL)
+    partial = tmp_path / f"{other.name}.partial"
+    partial.mkdir()
+    for text, steps in (("step,task\n", 0), ("step,task\n1,0.5\n2,0.4\n", 2), ("step,task\n1,0.5\n12,", 12), ("\n", 0)):
+        (partial / "log.csv").write_text(text)
+        assert steps_done(other, records, tmp_path) == steps
+    shown = io.StringIO()
+    monkeypatch.setattr(reproduce, "tqdm", lambda **options: tqdm(**(options | {"disable": False, "file": shown})))
+    assert reproduce.reproduce([work, other], records, tmp_path, carry=lambda todo, *places: iter([""])) == []
+    assert "20/40" in shown.getvalue() and "1 of 2 runs" in shown.getvalue()
+
+
+# The commands
+
+
+def test_the_list_tells_numbers_and_what_is_done(made: tuple, small_plan, tmp_path: Path) -> None:
+    work, records, _ = made
+    small_plan(plan.SOURCE_ONLY, plan.ADVERSARIAL)
+    words = ["reproduce", "table2", "--seeds", "1-2", "--profile", "smoke", "--list"]
+    done = here(*words, "--results", records)
+    assert done.returncode == 0 and done.stdout.splitlines() == [
+        f"   0 done {work.name}", f"   1 todo {queue_run.TASK}_dann_s1",
+        f"   2 todo {queue_run.TASK}_source_s2", f"   3 todo {queue_run.TASK}_dann_s2"]
+    assert job_line(12, work, tmp_path) == f"  12 todo {work.name}"
+    assert here(*words, "--results", tmp_path / "new").stdout.count("todo") == 4
+    assert not (tmp_path / "new").exists(), "a list makes no folders"
+
+
+def test_a_number_of_the_list_is_one_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = []
+    monkeypatch.setattr(cli, "reproduce", lambda todo, results, folders, *more: asked.append((todo, results, folders)) or [])
+    listed = here("reproduce", "table7", "--seeds", "1,4", "--list", "--results", tmp_path).stdout.splitlines()
+    for number, line in enumerate(listed):
+        assert here("reproduce", "table7", "--seeds", "1,4", "--job", number, "--work", tmp_path).returncode == 0
+        (work,), results, folders = asked.pop()
+        assert line.split() == [str(number), "todo", work.name] and work in jobs("table7", [1, 4])
+        assert (results, folders) == (Path("book/results/runs"), tmp_path)
+    here("reproduce", "table7", "--profile", "smoke", "--work", tmp_path)
+    todo, results, _ = asked.pop()
+    assert results == tmp_path / "records", "records of a smaller profile stay away from those of the book"
+    assert todo == jobs("table7", [1, 2, 3], "smoke")
+
+
+# Ours beside the paper's
+
+
+def made_up(results: Path, variant: Variant, task: str, seed: int, accuracy: float = 0.5, **changes: object) -> Path:
+    """A record that no training has made."""
+    selected = {rule: {"step": 1, "target_accuracy": accuracy - 0.01 * i} for i, rule in enumerate(("last", *RULES))}
+    work = job(variant, task, seed)
+    content = dict.fromkeys(RECORDED) | {"spec": asdict(work.spec) | changes, "paths": {"h": 0.1, "x_tilde_t": accuracy},
+                                         "selected": selected | {"oracle": {"step": 2, "target_accuracy": 0.99}}}
+    write_json(results / f"{work.name}.json", content)
+    return results / f"{work.name}.json"
+
+
+FIELDS = ["table", "task", "method", "recipe", "paper", "mean", "std", "seeds", "selection"]
+
+
+def test_rows_of_results_have_just_these_fields(tmp_path: Path) -> None:
     rows = result_rows(tmp_path)
     assert len(rows) == sum(len(cells(table)) for table in TABLE_TASKS)
-    for row in rows:
-        assert list(row) == ["table", "task", "method", "recipe", "paper", "mean", "std", "seeds", "selection"]
-        assert row["mean"] is row["std"] is None and row["seeds"] == [] and row["selection"] == "last"
-    for record in (made / "records").glob("*.json"):
-        shutil.copy(record, tmp_path)
-    row = next(row for row in result_rows(tmp_path, "oracle") if (row["table"], row["task"], row["method"]) == (
-        "table2", "mnist-mnistm", "source only"))
-    stored = found_in(made / "records/mnist-mnistm_source_s1.json")
-    assert row["mean"] == pytest.approx(stored["selected"]["oracle"]["target_accuracy"]) and row["std"] is None
-    assert row["seeds"] == [1] and row["selection"] == "oracle" and row["paper"] == PAPER["table2"]["source only"]["mnist-mnistm"]
+    assert all(list(row) == FIELDS for row in rows)
+    assert all((row["mean"], row["std"], row["seeds"], row["selection"]) == (None, None, [], "last") for row in rows)
+    assert [row["paper"] for row in rows if row["method"] == "no decoder"] == [None] * 6
 
 
-def test_cell_values_by_rule_and_by_path(made: Path) -> None:
-    runs = read_runs(IMPROVED, "mnist-mnistm", made / "records")
-    assert cell_values(runs).tolist() == [runs[0]["selected"]["last"]["target_accuracy"]]
-    assert cell_values(runs, path="h").tolist() == [runs[0]["paths"]["h"]] and cell_values([]).numel() == 0
+def test_means_and_deviations_need_records(tmp_path: Path) -> None:
+    for seed, accuracy in ((10, 0.5), (2, 0.7)):
+        made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", seed, accuracy)
+    made_up(tmp_path, plan.TARGET_ONLY, "mnist-usps", 1, 0.9)
+    made_up(tmp_path, plan.IMPROVED, "mnist-usps", 1, 0.8)
+    rows = {(row["table"], row["method"], row["recipe"]): row for row in result_rows(tmp_path) if row["task"] == "mnist-usps"}
+    two = rows["table2", "source only", "improved"]
+    assert two["mean"] == pytest.approx(0.6) and two["std"] == pytest.approx(0.02 ** 0.5) and two["seeds"] == [2, 10]
+    assert two["paper"] == 0.634
+    one = rows["table2", "target only", "improved"]
+    assert (one["mean"], one["std"], one["seeds"]) == (pytest.approx(0.9), None, [1])
+    shared = [rows["table3", "both", "improved"], rows["table7", "full", "improved"], rows["ingredients", "all", "improved"]]
+    assert [row["mean"] for row in shared] == [pytest.approx(0.8)] * 3
+    assert rows["table2", "source only without augmentation", "faithful"]["seeds"] == []
 
 
-def test_the_paper_has_one_number_for_rows_of_either_kind() -> None:
-    for row in ("source only", "source only without augmentation"):
-        assert paper_value("table2", row, "mnist-usps") == 0.634
-    assert paper_value("table2", "CDLM faithful", "mnist-usps") == paper_value("table2", "CDLM", "mnist-usps") == 0.961
-    assert paper_value("table6", "(1.0, 0)", "mnist-usps") == 0.961 and paper_value("table6", "(1.0, 0.1)", "mnist-usps") == 0.961
-    for table, row, task in (("table2", "no decoder", "mnist-usps"), ("ingredients", "all", "mnist-usps"), ("table3", "both", "x")):
-        assert paper_value(table, row, task) is None
+def test_a_selection_is_one_of_the_rules_or_the_oracle(tmp_path: Path) -> None:
+    made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1)
+    means = {}
+    for rule in ("last", *RULES, "oracle"):
+        row, = (row for row in result_rows(tmp_path, rule) if row["seeds"])
+        assert row["selection"] == rule
+        means[rule] = round(row["mean"], 6)
+    assert means == {"last": 0.5, "entropy": 0.49, "information": 0.48, "snd": 0.47, "bnm": 0.46, "oracle": 0.99}
+    assert_one_line(here("results", "--results", tmp_path, "--selection", "best"),
+                    "selection is one of last, entropy, information, snd, bnm, oracle; not 'best'")
 
 
-def test_records_of_two_questions_are_not_put_together(made: Path, tmp_path: Path) -> None:
-    record = json.loads((made / "records/mnist-mnistm_source_s1.json").read_text())
-    def put(seed: int, **changes: object) -> None:
-        spec = record["spec"] | {"seed": seed} | changes
-        (tmp_path / f"mnist-mnistm_source_s{seed}.json").write_text(json.dumps(record | {"spec": spec}))
-    put(1)
-    put(2)
-    assert [run["spec"]["seed"] for run in read_runs(SOURCE_ONLY, "mnist-mnistm", tmp_path)] == [1, 2]
-    put(3, steps=99)
-    with pytest.raises(RunError, match="cannot be put together"):
-        read_runs(SOURCE_ONLY, "mnist-mnistm", tmp_path)
-    put(3, method="cdlm")
-    with pytest.raises(RunError, match="is of cdlm, not of plain"):
-        read_runs(SOURCE_ONLY, "mnist-mnistm", tmp_path)
-    (tmp_path / "mnist-mnistm_source_s3.json").write_text("{}")
-    with pytest.raises(RunError, match="is not the record of a run"):
-        read_runs(SOURCE_ONLY, "mnist-mnistm", tmp_path)
+@pytest.mark.parametrize("changes, words", [
+    ({"steps": 20}, "cannot be put together: steps is 2000 there and 20 here"),
+    ({"augment": {}}, "cannot be put together: augment is"),
+    ({"size": "sample"}, "cannot be put together: size is 'full' there and 'sample' here"),
+    ({"method": "cdlm"}, "is of cdlm, not of plain")])
+def test_records_that_do_not_belong_together_are_refused(tmp_path: Path, changes: dict, words: str) -> None:
+    made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1)
+    made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 2, **changes)
+    with pytest.raises(RunError, match=words):
+        read_runs(plan.SOURCE_ONLY, "mnist-usps", tmp_path)
+    assert_one_line(here("results", "--results", tmp_path), words)
 
 
-# The records of the book
+@pytest.mark.parametrize("content", ["{}", "[]", "{", json.dumps(dict.fromkeys(RECORDED))])
+def test_what_is_no_record_is_refused_by_name(tmp_path: Path, content: str) -> None:
+    made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1).write_text(content)
+    assert_one_line(here("results", "--results", tmp_path), "mnist-usps_source_s1.json is ")
 
 
-def test_every_record_of_the_book_is_of_a_run_of_the_plan() -> None:
-    found, data = sorted(RUNS.glob("*.json")), {}
-    assert len(found) >= 144
-    for path in found:
-        task, variant, seed = path.stem.split("_")
-        spec = job(VARIANTS[variant], task, int(seed.removeprefix("s"))).spec
-        assert is_valid(path, spec), path.name
-        record = json.loads(path.read_text())
+def test_the_records_of_one_variant_are_not_those_of_another(tmp_path: Path) -> None:
+    for variant in (plan.IMPROVED, plan.changed_recipe("lct", beta1=0.0), plan.SOURCE_ONLY, plan.BARE_SOURCE_ONLY):
+        for seed in (1, 11):
+            made_up(tmp_path, variant, "mnist-usps", seed)
+        made_up(tmp_path, variant, "usps-mnist", 1)
+    for variant in (plan.IMPROVED, plan.SOURCE_ONLY):
+        found = read_runs(variant, "mnist-usps", tmp_path)
+        assert [run["spec"]["seed"] for run in found] == [1, 11]
+        assert all(run["spec"]["settings"] == job(variant, "mnist-usps", 1).spec.settings for run in found)
+
+
+def test_the_table_has_a_line_for_each_row(tmp_path: Path) -> None:
+    made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1)
+    head, *lines = summary(result_rows(tmp_path)).splitlines()
+    assert head.split() == ["table", "task", "method", "recipe", "paper", "ours", "std", "seeds"]
+    assert len(lines) == len(result_rows(tmp_path))
+    filled, = (line for line in lines if not line.endswith(" 0"))
+    assert filled.split()[-4:] == ["0.634", "0.500", "-", "1"]
+
+
+def test_the_command_prints_json_and_says_where_there_is_nothing(tmp_path: Path) -> None:
+    done = here("results", "--json", "--results", tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout) == result_rows(tmp_path)
+    assert done.stderr == f"no record of a run in {tmp_path}\n"
+
+
+# What is shipped
+
+
+def test_shipped_records_are_those_of_jobs_in_the_plan() -> None:
+    """Name for name, spec for spec, with nothing else in the folder."""
+    files = sorted(RUNS.iterdir())
+    assert files and all(path.suffix == ".json" for path in files)
+    seeds = sorted({int(path.stem.rpartition("_s")[2]) for path in files})
+    planned = {work.name: work.spec for table in TABLE_TASKS for work in jobs(table, seeds)}
+    for path in files:
+        spec, record = planned[path.stem], read_json(path)
+        assert is_valid(path, spec) and record["spec"] == asdict(spec), path.name
         assert record["config"].items() <= asdict(build_config(spec.method, spec.settings)).items(), path.name
-        if not VARIANTS[variant].on_target:
-            assert data.setdefault(task, record["data"]) == record["data"], f"{path.name} has seen other data"
+        assert not {"channels", "size", "classes"} & record["config"].keys(), "these the data decide"
 
 
-def test_the_command_prints_one_object_for_each_cell() -> None:
-    rows = json.loads(cdlm("results", "--json", "--results", RUNS).stdout)
-    assert [(row["table"], row["method"], row["task"]) for row in rows] == [
-        (table, cell.row, cell.task) for table in table_rows() for cell in cells(table)]
-    for row in (row for row in rows if row["table"] in ("table2", "table3")):
-        assert len(row["seeds"]) >= 3 and 0 < row["mean"] < 1 and 0 <= row["std"] < 0.2
-    text = cdlm("results", "--results", RUNS).stdout.splitlines()
-    assert len(text) == len(rows) + 1 and text[0].split() == ["table", "task", "method", "recipe", "paper", "ours", "std", "seeds"]
-    empty = cdlm("results", "--json", "--results", RUNS / "nowhere")
-    assert empty.returncode == 0 and "no record of a run" in empty.stderr and len(json.loads(empty.stdout)) == len(rows)
+def test_shipped_results_are_a_list_of_flat_objects() -> None:
+    done = here("results", "--json", "--results", RUNS)
+    rows = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stderr == ""
+    assert all(list(row) == FIELDS and all(not isinstance(value, dict) for value in row.values()) for row in rows)
+    assert any(row["seeds"] for row in rows)
+    for row in rows:
+        assert (row["mean"] is None) == (not row["seeds"]) and (row["std"] is None) == (len(row["seeds"]) < 2)
+        assert row["mean"] is None or 0 <= row["mean"] <= 1
+    assert set(TASKS) == {row["task"] for row in rows}
