@@ -371,6 +371,8 @@ class DomainBatchNorm(nn.Module):
         return torch.addcmul(bias, x, weight)
 
 
+# 70_networks: Normalization and company
+
 @contextmanager
 def facing(network: nn.Module, domain: str) -> Iterator[None]:
     """Within the block, ``network`` sees images of a domain: "source", "target", or "both", the source's first, or "guest".

@@ -153,6 +153,12 @@ def dependencies(source: str) -> list[Path]:
     return sorted(found)
 
 
+def without_headings(module: Path) -> str:
+    """A generated module without its empty lines and the comments that name chapter and heading: what can change an output."""
+    lines = module.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.strip() and not re.match(r"# \w+: ", line))
+
+
 def run_fingerprint(notebook: NotebookNode) -> str:
     """Fingerprint of the outputs and of what they depend on: the code, the modules it imports, the records it reads."""
     code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
@@ -165,7 +171,8 @@ def run_fingerprint(notebook: NotebookNode) -> str:
     records = [BOOK / "results" / f"{name}.json" for name in read]
     if "results/runs" in whole:                                                     # chapters that read every run there is
         records += sorted((BOOK / "results/runs").glob("*.json"))
-    contents = [file.read_text(encoding="utf-8") for file in files + records if file.is_file()]
+    contents = [without_headings(file) if file in files else file.read_text(encoding="utf-8") for file in files + records
+                if file.is_file()]
     outputs = [json.dumps(cell.outputs, sort_keys=True) for cell in notebook.cells if cell.cell_type == "code"]
     return _sha(code + contents + outputs)
 
