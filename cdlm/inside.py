@@ -235,7 +235,7 @@ def measure_maps(folders: Iterable[Path]) -> dict:
 # 83_inside: Aligned, and wrong: which classes
 
 def confusion_record(folder: Path) -> dict:
-    """How a stored run reads the target's test images: "confusion" has a row for each class, and counts by class read.
+    """How a stored run reads the target's test images: "confusion" counts them, (classes, classes), true by read.
 
     Raises RunError for a run that is none of CDLM.
     """

@@ -74,6 +74,8 @@ CHANGES = {
     "a comment in the code": (True, "book/src/10_a.md", "print(g(), record)", "print(g(), record)  # see"),
     "an imported module": (True, "cdlm/high.py", "return f()", "return f() + 1"),
     "a module imported by a module": (True, "cdlm/room/middle.py", "return 1", "return 2"),
+    "a comment in a module": (True, "cdlm/high.py", "return f()", "return f()  # see"),
+    "the heading that a module names": (False, "cdlm/high.py", "# 06_high: Chapter 06_high\n", "# 06_high: Elsewhere\n\n"),
     "a record it reads": (True, "book/results/run-1.json", "0.5", "0.7"),
     "a file of results that it names": (True, "book/results/run-3.json", "0.8", "0.7"),
     "a run, where it reads them all": (True, "book/results/runs/one.json", "0.9", "0.7"),

@@ -172,7 +172,8 @@ def test_no_large_file_is_committed() -> None:
 def test_nothing_built_is_committed() -> None:
     parts = {part for path in committed() for part in path.relative_to(ROOT).parts}
     assert not parts & {"_build", "__pycache__", ".venv", ".ipynb_checkpoints", ".DS_Store"}
-    assert not [path for path in committed() if path.relative_to(ROOT).parts[0] == "runs"], "weights and logs of a reader's runs"
+    runs = [path.relative_to(ROOT) for path in committed() if "runs" in path.relative_to(ROOT).parts]
+    assert {(path.parent.as_posix(), path.suffix) for path in runs} <= {("book/results/runs", ".json")}, "records, and no run"
     assert not [part for part in parts if part.endswith((".egg-info", ".pyc", ".pt", ".from-notebook"))]
 
 

@@ -654,8 +654,10 @@ def test_shipped_records_are_those_of_jobs_in_the_plan() -> None:
     assert files and all(path.suffix == ".json" for path in files)
     seeds = sorted({int(path.stem.rpartition("_s")[2]) for path in files})
     planned = {work.name: work.spec for table in TABLE_TASKS for work in jobs(table, seeds)}
+    data: dict[tuple[str, str], dict] = {}
     for path in files:
         spec, record = planned[path.stem], read_json(path)
+        assert data.setdefault((spec.source, spec.target), record["data"]) == record["data"], f"{path.name} saw other data"
         assert is_valid(path, spec) and record["spec"] == asdict(spec), path.name
         assert record["config"].items() <= asdict(build_config(spec.method, spec.settings)).items(), path.name
         assert not {"channels", "size", "classes"} & record["config"].keys(), "these the data decide"

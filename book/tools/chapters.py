@@ -154,9 +154,9 @@ def dependencies(source: str) -> list[Path]:
 
 
 def without_headings(module: Path) -> str:
-    """A generated module without its empty lines and the comments that name chapter and heading: what can change an output."""
+    """A generated module without empty lines and the comments that name chapter and heading, which change with every cell."""
     lines = module.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if line.strip() and not re.match(r"# \w+: ", line))
+    return "\n".join(line for line in lines if line.strip() and not re.match(r"# \d\d_\w+: ", line))
 
 
 def run_fingerprint(notebook: NotebookNode) -> str:

@@ -233,6 +233,8 @@ def build_blended(search: Search, images: Resource, background: str = "photos", 
 # 60_data: Blended into photographs, all of them
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
 def blended_terms(images: str, license: str) -> dict[str, tuple[str, str]]:
     """Origin and license of blended images where the ground is not BSDS500, by the option that says so."""
     return {ground: (f"{images}, blended into {what}", license) for ground, what in (
