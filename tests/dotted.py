@@ -7,6 +7,8 @@ import re
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 
+from cdlm.settings import Settings, flat
+
 
 def resolve(place: str) -> object:
     """The module, function, class or method of a dotted name. Raises ImportError or AttributeError if there is none."""
@@ -26,7 +28,9 @@ def resolve(place: str) -> object:
 
 
 def arguments(thing: object) -> set[str]:
-    """Names of a function's parameters, or of a data class's fields."""
+    """Names of a function's parameters, of a data class's fields, or of all that settings can be made ``of``."""
+    if isinstance(owner := getattr(thing, "__self__", None), type) and issubclass(owner, Settings):
+        return set(flat(owner()))
     return {field.name for field in fields(thing)} if is_dataclass(thing) else set(inspect.signature(thing).parameters)
 
 

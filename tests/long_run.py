@@ -34,7 +34,7 @@ def random_domain(name: str, seed: int, count: int = 40, pixels: int = 28) -> Do
 
 def small(**settings: object) -> CDLM:
     torch.manual_seed(0)
-    return CDLM(CDLMConfig(width=2, latent=2, **settings))
+    return CDLM(CDLMConfig.of(width=2, latent=2, **settings))
 
 
 def training(checkpoint: Path | None, report=None, model: CDLM | None = None) -> tuple[CDLM, list[dict]]:

@@ -41,8 +41,8 @@ class Double(Method):
 METHODS = {
     "source": lambda: SourceOnly(SourceConfig(width=2)),
     "dann": lambda: DANN(DANNConfig(width=2, hidden=4)),
-    "cdlm": lambda: CDLM(CDLMConfig(width=2, latent=2)),
-    "cdlm-alternating": lambda: CDLM(CDLMConfig(width=2, latent=2, updates="alternating", inner_theta=2)),
+    "cdlm": lambda: CDLM(CDLMConfig.of(width=2, latent=2)),
+    "cdlm-alternating": lambda: CDLM(CDLMConfig.of(width=2, latent=2, updates="alternating", inner_theta=2)),
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -28,21 +26,23 @@ from cdlm.methods.cdlm import (
 )
 from cdlm.nets import ChunkedBatchNorm, Decoder, Encoded
 from cdlm.runs import METHODS
+from cdlm.settings import Images
 from cdlm.training import Trainer, make_optimizer
 
-SMALL = CDLMConfig(width=4, latent=3, lambda1=0.3, lambda2=0.2, gamma2=0.5)
+SMALL = CDLMConfig.of(width=4, latent=3, lambda1=0.3, lambda2=0.2, gamma2=0.5)
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def made(config: CDLMConfig, pairs: int = 5, seed: int = 0) -> tuple[CDLM, DomainBatch, torch.Tensor]:
+def made(config: CDLMConfig, pairs: int = 5, seed: int = 0, images: Images | None = None) -> tuple[CDLM, DomainBatch, torch.Tensor]:
     """A float64 model of the config, a batch for it, and noise."""
     torch.manual_seed(seed)
-    model, g = CDLM(config).double(), generator(seed)
-    x_s, x_t = torch.rand(2, pairs, config.channels, config.size, config.size, generator=g, dtype=torch.float64) * 2 - 1
-    if config.features == "pca":
+    model, g = CDLM(config, images).double(), generator(seed)
+    shape = (model.images.channels, model.images.size, model.images.size)
+    x_s, x_t = torch.rand(2, pairs, *shape, generator=g, dtype=torch.float64) * 2 - 1
+    if config.networks.features == "pca":
         model.encoder.h.fit(torch.cat([x_s, x_t]))
     return model, DomainBatch(x_s, torch.arange(pairs), x_t), draw_noise(model, pairs, g, torch.float64)
 
@@ -65,16 +65,20 @@ CHANGES = [
     {"task_reaches_encoder": False}, {"task_reaches_decoder": False},
     {"task_reaches_encoder": False, "task_reaches_decoder": False}, {"consistency_reaches_encoder": True},
     {"consistency_reaches_encoder": True, "task_reaches_decoder": False},
-    {"channels": 3, "size": 32}, {"normalization": "none"}, {"normalization": "batch"},
+    {"normalization": "none"}, {"normalization": "batch"},
     {"normalization": "batch", "consistency_reaches_encoder": True}, {"tap": "conv2"}, {"features": "pca"},
     {"activation": "linear"}, {"lambda1": 0.0, "lambda2": 0.0, "beta1": 0.0, "beta2": 0.0},
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES, ids=lambda change: "-".join(f"{k}={v}" for k, v in change.items()) or "default")
-def test_one_pass_gives_the_gradients_of_the_printed_algorithm(change: dict) -> None:
+def name_of(value: object) -> str:
+    return "-".join(f"{k}={v}" for k, v in value.items()) or "default" if isinstance(value, dict) else f"{value.size}"
+
+
+@pytest.mark.parametrize("change, images", [*((change, Images()) for change in CHANGES), ({}, Images(3, 32))], ids=name_of)
+def test_one_pass_gives_the_gradients_of_the_printed_algorithm(change: dict, images: Images) -> None:
     """To float64 precision, for every parameter, under every switch; and the same losses."""
-    model, batch, eps = made(replace(SMALL, **change))
+    model, batch, eps = made(SMALL.but(**change), images=images)
     losses = fused_gradients(model, batch, eps, 0.7)
     fused = {name: g.clone() for name, g in gradients(model).items()}
     model.zero_grad()
@@ -154,7 +158,7 @@ def rows_read(model: nn.Module, run) -> dict[str, list[int]]:
 @pytest.mark.parametrize("change, read", [
     ({}, 3), ({"reads": "drawn"}, 2), ({"reads": "real"}, 1), ({"classifier": "decoupled"}, 3)])
 def test_every_row_goes_forward_once(change: dict, read: int) -> None:
-    model, batch, eps = made(replace(SMALL, **change))
+    model, batch, eps = made(SMALL.but(**change))
     one_pass = rows_read(model, lambda: fused_losses(model, batch, eps, 0.7)[0].backward())
     literal = rows_read(model, lambda: literal_gradients(model, batch, eps, 0.7))
     expected = {"encoder": 10, "decoder": 20, "classifier": 5 * read, "discriminator": 10}
@@ -166,7 +170,7 @@ def test_every_row_goes_forward_once(change: dict, read: int) -> None:
 
 @pytest.mark.parametrize("phi, theta", [(1, 1), (5, 1), (1, 3)])
 def test_each_update_in_turns_costs_a_pass(phi: int, theta: int) -> None:
-    model, batch, eps = made(replace(SMALL, updates="alternating", inner_phi=phi, inner_theta=theta))
+    model, batch, eps = made(SMALL.but(updates="alternating", inner_phi=phi, inner_theta=theta))
     rows = rows_read(model, lambda: Trainer(model, 3).iterate(batch, eps))
     assert {name: sum(counts) // (phi + theta) for name, counts in rows.items()} == {
         "encoder": 10, "decoder": 20, "classifier": 15, "discriminator": 10}
@@ -289,7 +293,7 @@ def test_noise_comes_from_the_given_generator_alone() -> None:
 
 @pytest.mark.parametrize("change", [{}, {"shared_noise": True}, {"updates": "alternating", "inner_phi": 2}])
 def test_the_whole_model_uses_no_other_random_numbers(change: dict) -> None:
-    model, batch, _ = made(replace(SMALL, **change))
+    model, batch, _ = made(SMALL.but(**change))
     state, g = torch.get_rng_state(), generator(5)
     Trainer(model, 3).step(batch, g)
     assert torch.equal(torch.get_rng_state(), state)
@@ -304,7 +308,7 @@ def test_the_whole_model_uses_no_other_random_numbers(change: dict) -> None:
 def test_every_parameter_has_one_learner(name: str, settings_: dict) -> None:
     """Learners share no parameter, leave out only what is frozen, and the rounds name all of them and no others."""
     kind, config = METHODS[name]
-    method = kind(config(**settings_))
+    method = kind(config.of(**settings_))
     learned = [id(p) for learner in method.learners() for p in learner.parameters]
     assert len(set(learned)) == len(learned)
     assert set(learned) == {id(p) for p in method.parameters() if p.requires_grad}
@@ -336,7 +340,7 @@ def test_running_statistics_count_each_batch_once() -> None:
     """One pass and the literal version update batch normalization equally often; encoder and classifier in the same order."""
     found = []
     for how in (fused_losses, literal_losses):
-        model, batch, eps = made(replace(SMALL, normalization="batch"))
+        model, batch, eps = made(SMALL.but(normalization="batch"))
         how(model, batch, eps, 0.7)
         found.append(dict(model.named_buffers()))
         counts = {name.split(".")[0]: layer.num_batches_tracked.item() for name, layer in model.named_modules()
@@ -405,13 +409,13 @@ def assert_equal(one: dict, other: dict, but: tuple[str, ...] = ()) -> None:
 def test_no_features_and_all_noise_is_the_plain_vae() -> None:
     """gamma1 = 0, gamma2 = 1 in Eqs. 1-2: the same training as without modulation."""
     weights = {"gamma1": 0.0, "gamma2": 1.0}
-    assert_equal(after_steps(replace(SMALL, **weights)), after_steps(replace(SMALL, **weights, modulation="none")))
+    assert_equal(after_steps(SMALL.but(**weights)), after_steps(SMALL.but(**weights, modulation="none")))
 
 
 def test_each_weight_at_zero_is_the_smaller_model() -> None:
     """A loss of weight 0 might as well not exist: exchanging it for another kind of loss changes nothing."""
     def same(zero: dict, **other: object) -> None:
-        assert_equal(after_steps(replace(SMALL, **zero)), after_steps(replace(SMALL, **zero, **other)))
+        assert_equal(after_steps(SMALL.but(**zero)), after_steps(SMALL.but(**zero, **other)))
     same({"lambda1": 0.0}, kl="marginal")
     same({"beta1": 0.0, "beta2": 0.0}, consistency="printed")
     same({"reversal": 0.0}, warm_up=False)
@@ -419,7 +423,7 @@ def test_each_weight_at_zero_is_the_smaller_model() -> None:
 
 
 def test_without_adversary_the_discriminator_does_not_matter() -> None:
-    one, other = (made(replace(SMALL, reversal=0.0))[0] for _ in range(2))
+    one, other = (made(SMALL.but(reversal=0.0))[0] for _ in range(2))
     with torch.no_grad():
         for p in other.discriminator.parameters():
             p.add_(1.0)
@@ -432,11 +436,12 @@ def test_without_adversary_the_discriminator_does_not_matter() -> None:
 
 def test_alternating_updates_one_by_one() -> None:
     """phi moves first; theta then descends objectives made anew from the moved phi, with the same noise."""
-    config = replace(SMALL, updates="alternating", inner_phi=2, inner_theta=1, optimizer_theta="sgd")
+    config = SMALL.but(updates="alternating", inner_phi=2, inner_theta=1, optimizer_theta="sgd")
     model, batch, eps = made(config)
     by_hand, _, _ = made(config)
     Trainer(model, steps=10).iterate(batch, eps)
-    rates = {"encoder": config.lr_phi, "discriminator": config.lr_theta, "decoder": config.lr_theta, "classifier": config.lr_theta}
+    c = config.updates
+    rates = {"encoder": c.lr_phi, "discriminator": c.lr_theta, "decoder": c.lr_theta, "classifier": c.lr_theta}
     velocity = {}
     for parts in (("encoder", "discriminator"), ("encoder", "discriminator"), ("decoder", "classifier")):
         by_hand.zero_grad()
@@ -445,10 +450,10 @@ def test_alternating_updates_one_by_one() -> None:
             for name, p in by_hand.named_parameters():
                 part = name.split(".")[0]
                 if part in parts:
-                    velocity[name] = config.momentum * velocity.get(name, 0) + p.grad
+                    velocity[name] = c.momentum * velocity.get(name, 0) + p.grad
                     p -= rates[part] * velocity[name]
     assert_equal(model.state_dict(), by_hand.state_dict())
-    at_once = after = made(replace(config, updates="simultaneous"))[0]
+    at_once = after = made(config.but(updates="simultaneous"))[0]
     Trainer(at_once, steps=10).iterate(batch, eps)
     assert not torch.allclose(after.decoder[1][0].weight, model.decoder[1][0].weight)
 
@@ -459,7 +464,7 @@ def test_alternating_updates_one_by_one() -> None:
     ({"optimizer_phi": "lion"}, "optimizer_phi is 'lion'")])
 def test_settings_that_cannot_be_are_refused(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        CDLMConfig(**change)
+        CDLMConfig.of(**change)
 
 
 def test_precision_is_one_of_two() -> None:
@@ -471,7 +476,7 @@ def test_bfloat16_gives_nearly_the_gradients_of_float32() -> None:
     gradient = {}
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(0)
-        model = CDLM(replace(SMALL, width=8, latent=8))
+        model = CDLM(SMALL.but(width=8, latent=8))
         g = generator()
         x_s, x_t = torch.rand(2, 16, 1, 28, 28, generator=g) * 2 - 1
         trainer = Trainer(model, 10, precision)

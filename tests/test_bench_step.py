@@ -22,6 +22,7 @@ from cdlm.data.domains import load_domain
 from cdlm.methods.base import draw_noise
 from cdlm.methods.cdlm import CDLM, CDLMConfig, literal_gradients
 from cdlm.methods.dann import DANN
+from cdlm.settings import Images
 from cdlm.speed import (
     COMPILED,
     GROUPS,
@@ -77,7 +78,7 @@ def test_layer_formula_is_that_of_pytorch(kind: str, a: int, b: int, kernel: int
 
 @pytest.mark.parametrize("size", [28, 32, 64])
 def test_network_formula_is_that_of_pytorch(size: int) -> None:
-    model = CDLM(CDLMConfig(width=4, size=size))
+    model = CDLM(CDLMConfig.of(width=4), Images(size=size))
     x, z = torch.zeros(2, 1, size, size), torch.zeros(2, 32)
     for name, read in {"encoder": x, "decoder": z, "classifier": x, "discriminator": z}.items():
         with FlopCounterMode(display=False) as counter:
@@ -86,7 +87,7 @@ def test_network_formula_is_that_of_pytorch(size: int) -> None:
 
 
 def test_layers_are_found_in_order_and_leave_no_hook() -> None:
-    decoder, z = CDLM(CDLMConfig(width=4)).decoder, torch.zeros(3, 32)
+    decoder, z = CDLM(CDLMConfig.of(width=4)).decoder, torch.zeros(3, 32)
     first, *_, last = layers_of(decoder, z)
     assert first.flops == 2 * 3 * 32 * 16 * 49 and first.numbers == 3 * 32 + 32 * 16 * 49 + 3 * 16 * 49
     assert last.flops == 2 * 3 * 4 * 28 * 28
@@ -97,7 +98,7 @@ def test_layers_are_found_in_order_and_leave_no_hook() -> None:
 @pytest.mark.parametrize("width, size, batch", [(2, 28, 3), (4, 64, 2)])
 def test_a_step_does_the_arithmetic_that_the_passes_say(written: str, width: int, size: int, batch: int) -> None:
     counted = count_flops(make_step(Way(written), width, batch, size))
-    assert counted == step_flops(CDLM(CDLMConfig(width=width, size=size)), batch, written)
+    assert counted == step_flops(CDLM(CDLMConfig.of(width=width), Images(size=size)), batch, written)
 
 
 def test_bfloat16_and_the_order_of_memory_do_the_same_arithmetic() -> None:
@@ -111,7 +112,7 @@ def test_bfloat16_and_the_order_of_memory_do_the_same_arithmetic() -> None:
 @pytest.mark.parametrize("name", [name for name, way in LADDER.items() if way.precision == "float32"])
 def test_every_way_in_float32_gives_the_gradients_of_the_equations(name: str) -> None:
     torch.manual_seed(1)
-    way, model, generator = LADDER[name], CDLM(CDLMConfig(width=4)), torch.Generator().manual_seed(2)
+    way, model, generator = LADDER[name], CDLM(CDLMConfig.of(width=4)), torch.Generator().manual_seed(2)
     eps = draw_noise(model, 5, generator)
     literal_gradients(model, random_batch(5, 28, torch.Generator().manual_seed(3)), eps, model.strength(1.0))
     wanted = {learner.name: torch.cat([p.grad.flatten() for p in learner.parameters]) for learner in model.learners()}
@@ -124,7 +125,7 @@ def test_every_way_in_float32_gives_the_gradients_of_the_equations(name: str) ->
 
 
 def test_gradients_for_a_group_leave_the_others_alone_if_lean() -> None:
-    model, generator = CDLM(CDLMConfig(width=2)), torch.Generator().manual_seed(0)
+    model, generator = CDLM(CDLMConfig.of(width=2)), torch.Generator().manual_seed(0)
     batch, eps = random_batch(2, 28, generator), draw_noise(model, 2, generator)
     speed.group_gradients(model, batch, eps, 0.1, 0, lean=True)
     assert all(p.grad is None for part in (model.decoder, model.classifier) for p in part.parameters())
@@ -153,7 +154,7 @@ def test_optimizers_in_one_pass_make_the_same_updates() -> None:
 def test_compiled_networks_give_the_same_gradients() -> None:
     """Through the seam, too, which goes back through the decoder twice."""
     torch.manual_seed(1)
-    model, generator = CDLM(CDLMConfig(width=4)), torch.Generator().manual_seed(2)
+    model, generator = CDLM(CDLMConfig.of(width=4)), torch.Generator().manual_seed(2)
     batch, eps = random_batch(4, 28, generator), draw_noise(model, 4, generator)
     wanted = way_gradients(Way(), model, batch, eps)
     for network in (model.encoder, model.decoder, model.classifier):
@@ -358,7 +359,7 @@ def test_records_hold_what_the_command_writes(facts: dict) -> None:
     assert facts.keys() <= stored.keys() and set(stored["ladder"]) == {"16", "96"} and not stored["quick"]
     for width, ladder in stored["ladder"].items():
         for name, row in ladder["ways"].items():
-            flops = step_flops(CDLM(CDLMConfig(width=int(width))), stored["batch_size"], Way(**stored["ways"][name]).written)
+            flops = step_flops(CDLM(CDLMConfig.of(width=int(width))), stored["batch_size"], Way(**stored["ways"][name]).written)
             assert row["gflop"] == round(flops / 1e9, 3), name
 
 

@@ -16,6 +16,7 @@ from cdlm.losses import adversarial_loss
 from cdlm.methods.dann import DANN, DANNConfig, alignment_loss
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.runs import RunError, RunSpec, build_config, build_method
+from cdlm.settings import Images
 from cdlm.training import Trainer, train
 
 ALIGNMENTS = ("adversarial", "coral", "mmd")
@@ -49,7 +50,7 @@ def gradients(loss: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
 def test_defaults_are_those_of_ganin_et_al() -> None:
     config = DANNConfig()
     assert (config.weight, config.hidden, config.lr, config.momentum, config.decay) == (1.0, 100, 0.01, 0.9, 0.75)
-    assert (config.optimizer, config.alignment, config.channels, config.width) == ("sgd", "adversarial", 1, 16)
+    assert (config.optimizer, config.alignment, config.width) == ("sgd", "adversarial", 16)
     assert DANN().config == config
 
 
@@ -60,7 +61,7 @@ def test_shapes(batch: DomainBatch) -> None:
     assert torch.equal(net.logits(batch.x_t), net.classifier(batch.x_t))
     assert torch.equal(net.logits(batch.x_t), net.classifier.layers[-1](net.features(batch.x_t)))
     torch.manual_seed(0)
-    assert DANN(DANNConfig(channels=3)).logits(batch.x_s.expand(-1, 3, -1, -1)).shape == (6, 10)
+    assert DANN(images=Images(channels=3)).logits(batch.x_s.expand(-1, 3, -1, -1)).shape == (6, 10)
 
 
 @pytest.mark.parametrize("settings, words", [({"alignment": "magic"}, "alignment is 'magic'"), ({"optimizer": "x"}, "sgd, adam")])

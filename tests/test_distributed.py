@@ -50,9 +50,9 @@ def test_a_team_of_one_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_methods_whose_parameters_all_learn_and_one_whose_do_not() -> None:
     images = random_domain("s", 0).train, random_domain("t", 1).train
-    assert not leaves_some_out(CDLM(CDLMConfig(width=2, latent=2)), images)
+    assert not leaves_some_out(CDLM(CDLMConfig.of(width=2, latent=2)), images)
     assert leaves_some_out(DANN(DANNConfig(width=2, alignment="coral")), images)
-    batch_norm = CDLM(CDLMConfig(width=2, latent=2, normalization="batch"))
+    batch_norm = CDLM(CDLMConfig.of(width=2, latent=2, normalization="batch"))
     before = {name: value.clone() for name, value in batch_norm.state_dict().items()}
     leaves_some_out(batch_norm, images)
     assert all(torch.equal(value, before[name]) for name, value in batch_norm.state_dict().items())

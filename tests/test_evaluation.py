@@ -62,7 +62,7 @@ def images(seed: int, count: int) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def model() -> CDLM:
     torch.manual_seed(0)
-    return CDLM(CDLMConfig(width=4, latent=6)).eval()
+    return CDLM(CDLMConfig.of(width=4, latent=6)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -95,11 +95,11 @@ def test_codes_are_those_of_the_equations(model: CDLM, source: Split) -> None:
 def test_codes_follow_the_settings_of_the_model(source: Split) -> None:
     """Without noise and modulation, nothing is left but the mean, and of features alone nothing at all."""
     torch.manual_seed(0)
-    still = CDLM(CDLMConfig(width=4, latent=6, gamma1=0.0, gamma2=0.0)).eval()
+    still = CDLM(CDLMConfig.of(width=4, latent=6, gamma1=0.0, gamma2=0.0)).eval()
     s, t = encode_images(still.encoder, source.images[:5]), encode_images(still.encoder, images(2, 5))
     codes = pair_codes(still, s, t, torch.Generator().manual_seed(0))
     assert torch.equal(codes.z_st, s.mu) and torch.equal(codes.z_ts, t.mu) and not codes.u_t.any()
-    swapped = CDLM(CDLMConfig(width=4, latent=6, modulation="pm2")).eval()
+    swapped = CDLM(CDLMConfig.of(width=4, latent=6, modulation="pm2")).eval()
     codes = pair_codes(swapped, s, t, torch.Generator().manual_seed(0))
     assert not torch.allclose(codes.z_st, pair_codes(still, s, t, torch.Generator().manual_seed(0)).z_st)
 
@@ -157,7 +157,7 @@ def test_readouts_read_what_is_drawn(model: CDLM, source: Split) -> None:
 
 def test_test_mode_is_that_of_the_model_without_noise(source: Split) -> None:
     torch.manual_seed(0)
-    still = CDLM(CDLMConfig(width=4, latent=6, gamma2=0.0)).eval()
+    still = CDLM(CDLMConfig.of(width=4, latent=6, gamma2=0.0)).eval()
     x = images(2, 6)
     with torch.no_grad():
         expected = still.logits(normalize(x))

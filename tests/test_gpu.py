@@ -26,8 +26,8 @@ PAIR = random_domain("s", 0), random_domain("t", 1)
 METHODS = {
     "source": lambda: SourceOnly(SourceConfig(width=4)),
     "dann": lambda: DANN(DANNConfig(width=4, hidden=8)),
-    "cdlm": lambda: CDLM(CDLMConfig(width=4, latent=4)),
-    "cdlm, alternating": lambda: CDLM(CDLMConfig(width=4, latent=4, updates="alternating")),
+    "cdlm": lambda: CDLM(CDLMConfig.of(width=4, latent=4)),
+    "cdlm, alternating": lambda: CDLM(CDLMConfig.of(width=4, latent=4, updates="alternating")),
 }
 every_method = pytest.mark.parametrize("name", METHODS)
 

@@ -276,10 +276,10 @@ METHODS = {
     "source": lambda: SourceOnly(SourceConfig(width=2)),
     "dann": lambda: DANN(DANNConfig(width=2, hidden=4)),
     "dann, adam": lambda: DANN(DANNConfig(width=2, hidden=4, optimizer="adam", alignment="coral")),
-    "cdlm": lambda: CDLM(CDLMConfig(width=2, latent=2)),
-    "cdlm, batch norm": lambda: CDLM(CDLMConfig(width=2, latent=2, normalization="batch")),
-    "cdlm, alternating": lambda: CDLM(CDLMConfig(width=2, latent=2, updates="alternating", inner_phi=2)),
-    "cdlm, pca": lambda: CDLM(CDLMConfig(width=2, latent=2, features="pca")),
+    "cdlm": lambda: CDLM(CDLMConfig.of(width=2, latent=2)),
+    "cdlm, batch norm": lambda: CDLM(CDLMConfig.of(width=2, latent=2, normalization="batch")),
+    "cdlm, alternating": lambda: CDLM(CDLMConfig.of(width=2, latent=2, updates="alternating", inner_phi=2)),
+    "cdlm, pca": lambda: CDLM(CDLMConfig.of(width=2, latent=2, features="pca")),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields, replace
 from itertools import product
 
 import pytest
@@ -18,21 +17,26 @@ from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import draw_noise
 from cdlm.methods.cdlm import (
     CDLM,
-    CHOICES,
     CDLMConfig,
     Generated,
+    Weights,
     code_divergence,
+    column,
     fused_losses,
     generate,
     image_consistency,
     images_to_read,
+    objective,
+    reach_table,
     transfer_code,
     transfer_codes,
 )
 from cdlm.nets import Encoded
+from cdlm.settings import flat, words_of
 from cdlm.training import Trainer
 
-SMALL = CDLMConfig(width=4, latent=3, lambda1=0.3, lambda2=0.2, gamma2=0.5)
+SMALL = CDLMConfig.of(width=4, latent=3, lambda1=0.3, lambda2=0.2, gamma2=0.5)
+CHOICES = words_of(CDLMConfig)
 MODULATIONS, READINGS = CHOICES["modulation"], CHOICES["kl"]
 
 
@@ -56,23 +60,22 @@ def images(seed: int, pairs: int = 3, channels: int = 2, size: int = 5) -> list[
 def test_defaults_are_those_that_the_paper_gives() -> None:
     """Section 4, and what the text says in words."""
     c = CDLMConfig()
-    assert (c.gamma1, c.gamma2, c.lambda1, c.lambda2, c.beta1, c.beta2) == (1.0, 0.1, 1e-4, 1e-4, 0.1, 0.01)
-    assert (c.optimizer_phi, c.optimizer_theta) == ("sgd", "adam")      # "SGD with momentum" and "Adam"
-    assert c.modulation == "full" and c.consistency == "l2" and c.classifier == "joint" and c.activation == "sigmoid"
-    assert [field.name for field in fields(c)][:6] == ["gamma1", "gamma2", "lambda1", "lambda2", "beta1", "beta2"]
-    assert CDLMConfig(0.5, 0.25) == CDLMConfig(gamma1=0.5, gamma2=0.25)
-    assert all(field.default is not MISSING for field in fields(c))
+    assert vars(c.weights) == {"gamma1": 1.0, "gamma2": 0.1, "lambda1": 1e-4, "lambda2": 1e-4, "beta1": 0.1, "beta2": 0.01}
+    assert (c.updates.optimizer_phi, c.updates.optimizer_theta) == ("sgd", "adam")      # "SGD with momentum" and "Adam"
+    assert (c.losses.modulation, c.losses.consistency) == ("full", "l2")
+    assert (c.reach.classifier, c.networks.activation) == ("joint", "sigmoid")
+    assert CDLMConfig(Weights(0.5, 0.25)) == CDLMConfig.of(gamma1=0.5, gamma2=0.25)
 
 
 def test_every_setting_in_words_lists_its_words_with_the_default_among_them() -> None:
-    words = {field.name: field.default for field in fields(CDLMConfig) if isinstance(field.default, str)}
+    words = {name: value for name, value in flat(CDLMConfig()).items() if isinstance(value, str)}
     assert set(words) == set(CHOICES) | {"tap"}                         # the taps depend on the size: the encoder checks them
     for name, known in CHOICES.items():
         assert words[name] in known and len(set(known)) == len(known)
         for value in known:
-            assert getattr(CDLMConfig(**{name: value}), name) == value
+            assert flat(CDLMConfig.of(**{name: value}))[name] == value
     with pytest.raises(AttributeError):
-        CDLMConfig().kl = "marginal"                                    # frozen
+        CDLMConfig().losses.kl = "marginal"                             # frozen
 
 
 # The divergence
@@ -103,7 +106,7 @@ def test_divergence_is_that_of_torch_distributions(modulation: str, reading: str
     q = Normal(*moments_by_hand(own, other, modulation, reading, g1, g2))
     expected = torch_kl(q, Normal(torch.zeros(()).double(), 1.0))                          # (batch, latent)
     for reduction, total in (("sum", expected.sum(1).mean()), ("mean", expected.mean())):
-        config = CDLMConfig(modulation=modulation, kl=reading, gamma1=g1, gamma2=g2, reduction=reduction)
+        config = CDLMConfig.of(modulation=modulation, kl=reading, gamma1=g1, gamma2=g2, reduction=reduction)
         torch.testing.assert_close(code_divergence(own, other, config), total, rtol=1e-9, atol=1e-12)
 
 
@@ -111,7 +114,7 @@ def test_divergence_is_that_of_torch_distributions(modulation: str, reading: str
 def test_given_the_pair_the_divergence_is_that_of_the_codes_that_are_drawn(modulation: str) -> None:
     """Monte Carlo: the mean of log q(z) - log p(z) over codes from ``transfer_code``."""
     own, other, count = encoded(1, pairs=2), encoded(2, pairs=2), 100_000
-    config = CDLMConfig(modulation=modulation, kl="conditional", gamma1=0.8, gamma2=0.3)
+    config = CDLMConfig.of(modulation=modulation, kl="conditional", gamma1=0.8, gamma2=0.3)
     eps = torch.randn(count, 2, 3, generator=generator(3), dtype=torch.float64)
     z = transfer_code(own, other, eps, modulation, 0.8, 0.3)
     q = Normal(z.mean(0), z.std(0))                                                        # of the samples, not by formula
@@ -126,7 +129,7 @@ def test_marginal_reading_has_the_moments_of_codes_with_the_batch_mixed() -> Non
     chosen = other.h[torch.randint(5, (count,), generator=generator(4))][:, None]          # (count, 1, latent)
     z = transfer_code(own, other._replace(h=chosen), eps, "full", 0.8, 0.3)                # (count, 5, latent)
     expected = torch_kl(Normal(z.mean(0), z.std(0)), Normal(torch.zeros(()).double(), 1.0)).sum(1).mean()
-    found = code_divergence(own, other, CDLMConfig(kl="marginal", gamma1=0.8, gamma2=0.3))
+    found = code_divergence(own, other, CDLMConfig.of(kl="marginal", gamma1=0.8, gamma2=0.3))
     assert abs(found - expected) < 0.01
 
 
@@ -135,7 +138,7 @@ def test_which_parts_of_the_codes_a_divergence_reaches() -> None:
     reached = {}
     for reading in READINGS:
         own, other = (Encoded(*(value.clone().requires_grad_() for value in encoded(seed))) for seed in (1, 2))
-        code_divergence(own, other, CDLMConfig(kl=reading)).backward()
+        code_divergence(own, other, CDLMConfig.of(kl=reading)).backward()
         reached[reading] = {f"{side}.{name}" for side, e in (("own", own), ("other", other))
                             for name, value in e._asdict().items() if value.grad is not None and value.grad.any()}
     base = {"own.mu", "own.sigma"}
@@ -146,10 +149,10 @@ def test_which_parts_of_the_codes_a_divergence_reaches() -> None:
 def test_a_point_has_no_divergence() -> None:
     """gamma2 = 0 of Table 6: infinite given the pair, finite in the other readings, and harmless where gamma2 is not used."""
     for reading in ("base", "marginal", "simplified"):
-        assert code_divergence(encoded(1), encoded(2), CDLMConfig(gamma2=0.0, kl=reading)).isfinite()
+        assert code_divergence(encoded(1), encoded(2), CDLMConfig.of(gamma2=0.0, kl=reading)).isfinite()
     with pytest.raises(ValueError, match="infinite"):
-        CDLMConfig(gamma2=0.0, kl="conditional")
-    assert CDLMConfig(gamma2=0.0, kl="conditional", modulation="pm1").gamma2 == 0
+        CDLMConfig.of(gamma2=0.0, kl="conditional")
+    assert CDLMConfig.of(gamma2=0.0, kl="conditional", modulation="pm1").weights.gamma2 == 0
 
 
 # Consistency, and what the classifier reads
@@ -159,7 +162,7 @@ def test_a_point_has_no_divergence() -> None:
 def test_consistency_by_hand(reading: str, reduction: str) -> None:
     x_s, x_t, hat_st, hat_ts, tilde_s, tilde_t = images(1)
     found = image_consistency(DomainBatch(x_s, torch.zeros(3), x_t), Generated(hat_st, hat_ts, tilde_s, tilde_t),
-                              CDLMConfig(consistency=reading, reduction=reduction, beta1=0.7, beta2=0.2))
+                              CDLMConfig.of(consistency=reading, reduction=reduction, beta1=0.7, beta2=0.2))
     total = 0.0
     for beta, x, hat, tilde in ((0.7, x_s, hat_st, tilde_s), (0.2, x_t, hat_ts, tilde_t)):
         for one, first, second in zip(x.flatten(1), hat.flatten(1), tilde.flatten(1)):
@@ -178,8 +181,8 @@ def test_printed_consistency_does_not_see_errors_of_equal_size() -> None:
     x_s, x_t, hat_st, hat_ts, *_ = images(2)
     drawn = Generated(hat_st, hat_ts, 2 * x_s - hat_st, 2 * x_t - hat_ts)                  # mirrored at the image itself
     batch = DomainBatch(x_s, torch.zeros(3), x_t)
-    assert image_consistency(batch, drawn, CDLMConfig(consistency="printed")) < 1e-20
-    assert image_consistency(batch, drawn, CDLMConfig(consistency="l2")) > 0.1
+    assert image_consistency(batch, drawn, CDLMConfig.of(consistency="printed")) < 1e-20
+    assert image_consistency(batch, drawn, CDLMConfig.of(consistency="l2")) > 0.1
 
 
 def test_images_to_read() -> None:
@@ -187,7 +190,7 @@ def test_images_to_read() -> None:
     drawn = Generated(*four)
     for reads, expected in (("real", [x_s]), ("drawn", [drawn.x_hat_st, drawn.x_tilde_s]),
                             ("all", [x_s, drawn.x_hat_st, drawn.x_tilde_s])):
-        found = images_to_read(x_s, drawn, CDLMConfig(reads=reads))
+        found = images_to_read(x_s, drawn, CDLMConfig.of(reads=reads))
         assert len(found) == len(expected) and all(a is b for a, b in zip(found, expected))
 
 
@@ -201,13 +204,13 @@ def made(config: CDLMConfig = SMALL, pairs: int = 5) -> tuple[CDLM, DomainBatch,
     """A float64 model of the config, a batch for it, and noise."""
     torch.manual_seed(0)
     model, g = CDLM(config).double(), generator()
-    x_s, x_t = torch.rand(2, pairs, config.channels, config.size, config.size, generator=g, dtype=torch.float64) * 2 - 1
+    x_s, x_t = torch.rand(2, pairs, 1, 28, 28, generator=g, dtype=torch.float64) * 2 - 1
     return model, DomainBatch(x_s, torch.arange(pairs), x_t), draw_noise(model, pairs, g, torch.float64)
 
 
 def taken(strength: float = 0.7, **change: object) -> dict[str, Tensor]:
     """The gradient that each part takes in a pass of training, as one vector."""
-    model, batch, eps = made(replace(SMALL, **change))
+    model, batch, eps = made(SMALL.but(**change))
     fused_losses(model, batch, eps, strength)[0].backward()
     return {part: torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten()
                              for p in getattr(model, part).parameters()]) for part in PARTS}
@@ -217,7 +220,7 @@ def by_hand(*names: str) -> dict[str, Tensor]:
     """Gradient of a sum of losses by every part, from formulas written out here; the adversarial one is not reversed."""
     model, batch, eps = made()
     s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
-    x = generate(model.decoder, transfer_codes(s, t, eps, "full", SMALL.gamma1, SMALL.gamma2))
+    x = generate(model.decoder, transfer_codes(s, t, eps, "full", SMALL.weights.gamma1, SMALL.weights.gamma2))
     def distance(a: Tensor, b: Tensor) -> Tensor:
         return ((a - b) ** 2).flatten(1).sum(1).mean()
     def price(e: Encoded) -> Tensor:
@@ -320,7 +323,7 @@ def test_weights_of_the_consistency(hand: dict) -> None:
 @pytest.mark.parametrize("modulation, reached", [("full", True), ("pm1", False), ("pm2", False), ("none", False)])
 def test_features_enter_a_reconstruction_under_full_modulation_only(modulation: str, reached: bool) -> None:
     """With the adversary and the task off, the head of h hears the reconstruction through z_st, or nothing at all."""
-    model, batch, eps = made(replace(SMALL, modulation=modulation, reads="real"))
+    model, batch, eps = made(SMALL.but(modulation=modulation, reads="real"))
     fused_losses(model, batch, eps, 0.0)[0].backward()
     assert bool(model.encoder.h.weight.grad.abs().sum() > 1e-6) is reached
     assert model.encoder.mu.weight.grad.abs().sum() > 1e-6
@@ -329,23 +332,40 @@ def test_features_enter_a_reconstruction_under_full_modulation_only(modulation: 
 @pytest.mark.parametrize("modulation", MODULATIONS)
 def test_the_task_reaches_the_features_under_every_modulation(modulation: str) -> None:
     """Through x_tilde_s, which is drawn from h whatever the modulation is."""
-    model, batch, eps = made(replace(SMALL, modulation=modulation, lambda1=0.0, lambda2=0.0))
+    model, batch, eps = made(SMALL.but(modulation=modulation, lambda1=0.0, lambda2=0.0))
     fused_losses(model, batch, eps, 0.0)[0].backward()
     assert model.encoder.h.weight.grad.abs().sum() > 1e-6
 
 
-# No setting is dead
+SWITCHES = {"classifier": ("joint", "decoupled"), "reads": ("all", "real", "drawn"), "task_reaches_encoder": (True, False),
+            "task_reaches_decoder": (True, False), "consistency_reaches_encoder": (False, True)}
+LEARNER = {"encoder": "phi", "decoder": "theta", "classifier": "theta_T", "discriminator": "xi"}
 
 
-CHANGED = {
-    "gamma1": 0.5, "gamma2": 0.3, "lambda1": 0.6, "lambda2": 0.4, "beta1": 0.3, "beta2": 0.05, "modulation": "pm2",
-    "kl": "conditional", "consistency": "l1", "reduction": "mean", "shared_noise": True, "reversal": 0.5, "warm_up": False,
-    "classifier": "decoupled", "reads": "real", "task_reaches_encoder": False, "task_reaches_decoder": False,
-    "consistency_reaches_encoder": True, "updates": "alternating", "inner_phi": 2, "inner_theta": 2, "optimizer_phi": "adam",
-    "optimizer_theta": "sgd", "lr_phi": 0.01, "lr_theta": 1e-2, "momentum": 0.5, "channels": 3, "size": 32, "classes": 7,
-    "width": 8, "latent": 4, "normalization": "batch", "tap": "conv2", "features": "pca", "activation": "linear",
-}
-ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
+@pytest.mark.parametrize("values", list(product(*SWITCHES.values())), ids=lambda v: "-".join(map(str, v)))
+def test_what_is_taken_is_what_the_table_says(values: tuple, hand: dict) -> None:
+    """Under every combination of the switches: the gradients of the one pass are the table's weights times those by hand."""
+    change = dict(zip(SWITCHES, values))
+    table, found = reach_table(SMALL.but(**change)), taken(**change)
+    assert set(table) == {"adv", "kl", "rec", "consistency", "task"}
+    losses = hand | {"task": hand[{"all": "task"}.get(change["reads"], change["reads"])]}
+    for part, learner in LEARNER.items():
+        terms = [row[learner] * losses[name][part] * (-0.7 if (name, learner) == ("adv", "phi") else 1)
+                 for name, row in table.items() if learner in row]
+        same(found[part], *terms)
+        assert all(term.norm() > 1e-6 for term in terms), "the table has no arrow without a gradient"
+
+
+def test_an_objective_is_a_weighted_sum_down_a_column() -> None:
+    loss = {name: torch.tensor(10.0**k) for k, name in enumerate(("adv", "kl", "rec", "consistency", "task"))}
+    table = reach_table(SMALL)
+    assert {who: objective(loss, column(table, who)).item() for who in ("phi", "theta", "theta_T", "xi")} == pytest.approx(
+        {"phi": 1 + 0.3 * 10 + 0.2 * 100 + 10000, "theta": 100 + 1000 + 10000, "theta_T": 10000, "xi": 1})
+    parts = loss | {"rec": {"phi": torch.tensor(3.0), "theta": torch.tensor(5.0)}}
+    assert objective(parts, table).item() == pytest.approx(1 + 0.3 * 10 + 0.2 * 3 + 5 + 1000 + 10000)
+
+
+# No word is dead
 
 
 def trained(config: CDLMConfig, steps: int = 2) -> dict[str, Tensor]:
@@ -365,26 +385,15 @@ def differ(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
         for name, value in one.items())
 
 
-def test_the_changes_are_of_all_fields() -> None:
-    assert list(CHANGED) == [field.name for field in fields(CDLMConfig)]
-    assert all(CHANGED[field.name] != field.default for field in fields(CDLMConfig))
-
-
-@pytest.mark.parametrize("name", CHANGED)
-def test_every_setting_changes_training(name: str) -> None:
-    base = replace(SMALL, **ONLY_WITH.get(name, {}))
-    assert differ(trained(base), trained(replace(base, **{name: CHANGED[name]})))
-
-
 def test_the_same_settings_train_the_same() -> None:
     """Otherwise the test above would find any field alive."""
-    assert not differ(trained(SMALL), trained(replace(SMALL)))
-    assert not differ(trained(SMALL), trained(replace(SMALL, inner_phi=3)))                # only if alternating
+    assert not differ(trained(SMALL), trained(SMALL.but()))
+    assert not differ(trained(SMALL), trained(SMALL.but(inner_phi=3)))                # only if alternating
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_every_word_of_a_setting_means_something_else(name: str) -> None:
-    base = replace(SMALL, modulation="full")
-    found = [trained(replace(base, **{name: value})) for value in CHOICES[name]]
+    base = SMALL.but(modulation="full")
+    found = [trained(base.but(**{name: value})) for value in CHOICES[name]]
     for i, one in enumerate(found):
         assert all(differ(one, other) for other in found[:i])

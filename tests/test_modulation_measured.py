@@ -29,6 +29,7 @@ from cdlm.evaluation import (
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded, Encoder
 from cdlm.runs import RunError, RunSpec, build_config, data_checksums, measure_moments, read_record, run
+from cdlm.settings import Images, flat
 
 DOUBLE = torch.float64
 
@@ -185,7 +186,7 @@ def record() -> dict:
 def test_the_record_says_where_it_comes_from(record: dict) -> None:
     spec = record["spec"]
     assert (spec["method"], spec["source"], spec["target"], record["split"]) == ("cdlm", "mnist", "optdigits", "test")
-    config = json.loads(json.dumps(vars(build_config("cdlm", spec["settings"]))))
+    config = json.loads(json.dumps(flat(build_config("cdlm", spec["settings"])) | flat(Images())))
     assert {name: config[name] for name in record["config"]} == record["config"]        # fields added since have their defaults
     assert record["data"] == data_checksums(load_domain("mnist"), load_domain("optdigits"))
     assert [one["seed"] for one in record["runs"]] == [0, 1, 2]

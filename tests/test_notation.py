@@ -17,12 +17,13 @@ from cdlm.data.domains import load_domain
 from cdlm.losses import elbo
 from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, cross_codes, generate, noise_like
 from cdlm.modulation import reparameterize
+from cdlm.settings import Settings, flat
 
 PAGE = ROOT / "book/notation.md"
 COLUMNS = ["symbol", "meaning", "shape", "range", "name in code", "introduced in"]
 TABLE_1 = r"X_s y_s X_t y_t E_\phi D_\theta h_s h_t \ddotz_s \ddotz_t \ddotz_st \ddotz_ts \Xi W_\mu b_\mu W_\sigma b_\sigma W_h b_h"
 SETTINGS = {"gamma1": 1.0, "gamma2": 0.1, "lambda1": 1e-4, "lambda2": 1e-4, "beta1": 0.1, "beta2": 0.01, "batch_size": 64}
-BATCH, CONFIG = 7, CDLMConfig(latent=24, width=32)
+BATCH, CONFIG = 7, CDLMConfig.of(latent=24, width=32)
 RANGES = {
     r"$\mathbb{R}$": lambda v: v.isfinite(), r"$> 0$": lambda v: v > 0, r"$\ge 0$": lambda v: v >= 0,
     r"$(0, 1)$": lambda v: (v > 0) & (v < 1), r"$[0, 1]$": lambda v: (v >= 0) & (v <= 1),
@@ -121,6 +122,8 @@ def has(thing: object, name: str) -> bool:
         s, t = model.encoder(x), model.encoder(x)
         losses = cdlm_losses(model, DomainBatch(x, y, x), s, t, generate(model.decoder, cross_codes(s, t, generator)), 1.0)
         return name in losses
+    if inspect.isclass(thing) and issubclass(thing, Settings):
+        return name in flat(thing())
     if inspect.isfunction(thing) or is_dataclass(thing):
         return name in arguments(thing)
     if inspect.isclass(thing) and issubclass(thing, torch.nn.Module):
@@ -134,6 +137,8 @@ def has(thing: object, name: str) -> bool:
 
 def default(place: str, name: str) -> object:
     thing = resolve(place)
+    if inspect.isclass(thing) and issubclass(thing, Settings):
+        return flat(thing())[name]
     return getattr(thing(), name) if inspect.isclass(thing) else inspect.signature(thing).parameters[name].default
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +25,16 @@ from cdlm.methods.improved import (
     ImprovedConfig,
     conditioned,
     domain_loss,
+    improved_table,
     prediction_entropy,
     ramp,
     second_view,
     self_training_loss,
 )
-from cdlm.methods.plain import Plain, PlainConfig
+from cdlm.methods.plain import Plain, PlainConfig, plain_table
 from cdlm.nets import DomainBatchNorm, Encoder, facing, standardized
 from cdlm.runs import Measuring, RunSpec, evaluate, load_run, read_json, run
+from cdlm.settings import flat
 from cdlm.training import Trainer, changed, train
 
 OFF = {"domain_statistics": False, "conditional": False, "entropy": 0.0, "self_training": 0.0, "draws_plain": False}
@@ -83,7 +86,8 @@ def reached(method: Method, name: str, parts: tuple[str, ...], progress: float =
     {"normalization": "batch"}])
 @pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
 def test_without_its_additions_it_is_cdlm(changes: dict, progress: float) -> None:
-    cdlm, improved = made(CDLM, CDLMConfig(**SMALL, **changes)), made(ImprovedCDLM, ImprovedConfig(**SMALL, **OFF, **changes), 1)
+    cdlm = made(CDLM, CDLMConfig.of(**SMALL, **changes))
+    improved = made(ImprovedCDLM, ImprovedConfig.of(**SMALL, **OFF, **changes), 1)
     improved.load_state_dict(cdlm.state_dict())
     eps, found = noise(cdlm), []
     for method in (cdlm, improved):
@@ -103,7 +107,7 @@ OVER_BATCH = SMALL | {"domain_statistics": False, "normalization": "batch", "sel
 @pytest.mark.parametrize("kind, config", [(ImprovedCDLM, ImprovedConfig), (Plain, PlainConfig)])
 def test_batches_are_cut_anew_in_each_iteration(kind: type, config: type) -> None:
     """Self-training is one batch of its own: what it tells the networks of their batches must not last."""
-    method = made(kind, config(**OVER_BATCH))
+    method = made(kind, config.of(**OVER_BATCH))
     first, second = (method(pair(), noise(method), 0.9)[1] for _ in range(2))
     assert {k: v.item() for k, v in second.items()} == {k: v.item() for k, v in first.items()}
 
@@ -112,7 +116,7 @@ def test_plain_normalizes_each_domain_by_its_own_batch() -> None:
     """The source's task loss does not mind which target images are there."""
     tasks = []
     for kind in ("batch", "group"):
-        method, batch = made(Plain, PlainConfig(**OVER_BATCH | {"normalization": kind})), pair()
+        method, batch = made(Plain, PlainConfig.of(**OVER_BATCH | {"normalization": kind})), pair()
         tasks += [method(b, noise(method), 0.9)[1]["task"].item() for b in (batch, replace(batch, x_t=-batch.x_t))]
     assert tasks[0] == pytest.approx(tasks[1], rel=1e-12) and tasks[2] == pytest.approx(tasks[3], rel=1e-12)
 
@@ -121,7 +125,7 @@ def test_plain_normalizes_each_domain_by_its_own_batch() -> None:
     {"domain_statistics": True}, {"conditional": True}, {"entropy": 0.5}, {"self_training": 1.0, "confidence": 0.01},
     {"draws_plain": True}, {"standardize": True}])
 def test_each_addition_alone_changes_the_objective(addition: dict) -> None:
-    plain, more = (made(ImprovedCDLM, ImprovedConfig(**SMALL, **(OFF | extra))) for extra in ({}, addition))
+    plain, more = (made(ImprovedCDLM, ImprovedConfig.of(**SMALL, **(OFF | extra))) for extra in ({}, addition))
     fitting = {k: v for k, v in plain.state_dict().items() if k in more.state_dict() and v.shape == more.state_dict()[k].shape}
     more.load_state_dict(fitting, strict=False)
     values = [method(pair(), noise(plain), 0.5)[0].item() for method in (plain, more)]
@@ -131,15 +135,15 @@ def test_each_addition_alone_changes_the_objective(addition: dict) -> None:
 @pytest.mark.parametrize("changes", [{"classifier": "decoupled"}, {"reads": "real"}, {"task_reaches_encoder": False},
                                      {"task_reaches_decoder": False}])
 def test_choices_of_who_is_reached_are_refused(changes: dict) -> None:
-    CDLMConfig(**changes)
+    CDLMConfig.of(**changes)
     with pytest.raises(ValueError, match="joint classifier that reads drawings"):
-        ImprovedConfig(**changes)
+        ImprovedConfig.of(**changes)
 
 
 def test_what_cdlm_refuses_is_refused() -> None:
     for changes in ({"modulation": "pm3"}, {"kl": "conditional", "gamma2": 0.0}, {"inner_phi": 0}, {"normalization": "domain"}):
         with pytest.raises(ValueError):
-            ImprovedConfig(**changes)
+            ImprovedConfig.of(**changes)
 
 
 # Statistics by domain
@@ -292,12 +296,26 @@ READ = {"encoder", "decoder", "classifier"}
 
 @pytest.mark.parametrize("name, whom", [("entropy", READ), ("own", READ), ("task", READ), ("adv", {"encoder", "discriminator"})])
 def test_whom_the_losses_of_the_improved_one_reach(name: str, whom: set[str]) -> None:
-    assert reached(made(ImprovedCDLM, ImprovedConfig(**SMALL, confidence=0.05)), name, PARTS) == whom
+    assert reached(made(ImprovedCDLM, ImprovedConfig.of(**SMALL, confidence=0.05)), name, PARTS) == whom
+
+
+@pytest.mark.parametrize("kind, config, table", [
+    (ImprovedCDLM, ImprovedConfig.of(**SMALL, confidence=0.05), improved_table),
+    (ImprovedCDLM, ImprovedConfig.of(**SMALL, confidence=0.05, consistency_reaches_encoder=True), improved_table),
+    (Plain, PlainConfig.of(**SMALL, reversal=0.15, self_training=1.0, confidence=0.05), plain_table)])
+def test_who_is_reached_is_who_stands_in_the_table(kind: type, config: object, table: Callable) -> None:
+    method, rows = made(kind, config), table(config, 0.5)
+    learners = {"phi": "encoder", "theta": "decoder", "theta_T": "classifier", "xi": "discriminator"}
+    assert list(rows) == [*dict.fromkeys([*rows, *method(pair(), noise(method), 0.5)[1]])]
+    for name, row in rows.items():
+        parts = tuple(part for learner, part in learners.items() if hasattr(method, part))
+        whom = {learners[learner] for learner in row if (name, learner) != ("rec", "phi")}      # which has a scalar of its own
+        assert reached(method, name, parts) == whom, name
 
 
 @pytest.mark.parametrize("conditional", [True, False])
 def test_the_adversary_comes_back_reversed_to_the_encoder_and_straight_to_the_discriminator(conditional: bool) -> None:
-    model = made(ImprovedCDLM, ImprovedConfig(**SMALL, conditional=conditional))
+    model = made(ImprovedCDLM, ImprovedConfig.of(**SMALL, conditional=conditional))
     logits = torch.randn(12, 10, generator=generator(), dtype=torch.float64)
     def by_strength(strength: float, part: nn.Module) -> list[Tensor]:
         with facing(model.encoder, "both"):
@@ -313,10 +331,10 @@ def test_the_adversary_comes_back_reversed_to_the_encoder_and_straight_to_the_di
 
 
 def test_entropy_is_that_of_what_is_read_from_the_features_of_the_target() -> None:
-    model = made(ImprovedCDLM, ImprovedConfig(**SMALL))
+    model = made(ImprovedCDLM, ImprovedConfig.of(**SMALL))
     with facing(model.encoder, "both"), torch.no_grad():
         h_t = model.encoder(torch.cat([pair().x_s, pair().x_t])).h[6:]
-        x_tilde_t = model.decoder(model.config.gamma1 * h_t + model.config.gamma2 * noise(model)[3])
+        x_tilde_t = model.decoder(1.0 * h_t + 0.1 * noise(model)[3])                    # by default
     expected = prediction_entropy(model.classifier(x_tilde_t)).item()
     assert model(pair(), noise(model), 0.5)[1]["entropy"].item() == pytest.approx(expected, rel=1e-9)
 
@@ -324,15 +342,15 @@ def test_entropy_is_that_of_what_is_read_from_the_features_of_the_target() -> No
 def test_the_additions_have_their_weight_times_the_ramp() -> None:
     """The objective is linear in both weights."""
     for name, key in (("entropy", "entropy"), ("self_training", "own")):
-        model = made(ImprovedCDLM, ImprovedConfig(**SMALL, confidence=0.05))
+        model = made(ImprovedCDLM, ImprovedConfig.of(**SMALL, confidence=0.05))
         base, losses = model(pair(), noise(model), 0.3)
-        model.config = replace(model.config, **{name: getattr(model.config, name) + 2.0})
+        model.config = model.config.but(**{name: flat(model.config)[name] + 2.0})
         more, _ = model(pair(), noise(model), 0.3)
         assert (more - base).item() == pytest.approx(2 * ramp(0.3) * losses[key].item(), rel=1e-6)
 
 
 def test_plain_drawings_are_what_is_drawn_and_read_but_not_what_is_encoded() -> None:
-    model, batch = made(ImprovedCDLM, ImprovedConfig(**SMALL, self_training=0.0)), pair()
+    model, batch = made(ImprovedCDLM, ImprovedConfig.of(**SMALL, self_training=0.0)), pair()
     base, other, encoded = (model(b, noise(model), 0.5)[1] for b in (
         batch, replace(batch, x_s_plain=-batch.x_s_plain), replace(batch, x_s=-batch.x_s)))
     assert base["rec"] != other["rec"] and base["task"] != other["task"]
@@ -344,7 +362,7 @@ def test_plain_drawings_are_what_is_drawn_and_read_but_not_what_is_encoded() -> 
 
 def test_self_training_leaves_the_statistics_alone() -> None:
     def after(self_training: float) -> dict[str, Tensor]:
-        model = made(ImprovedCDLM, ImprovedConfig(**SMALL, self_training=self_training))
+        model = made(ImprovedCDLM, ImprovedConfig.of(**SMALL, self_training=self_training))
         model(pair(), noise(model), 0.5)
         return {name: value for name, value in model.state_dict().items() if "running" in name}
     with_it, without = after(1.0), after(0.0)
@@ -352,7 +370,7 @@ def test_self_training_leaves_the_statistics_alone() -> None:
 
 
 @pytest.mark.parametrize("method, config", [
-    (ImprovedCDLM, ImprovedConfig(**SMALL)), (Plain, PlainConfig(**SMALL, self_training=1.0))])
+    (ImprovedCDLM, ImprovedConfig.of(**SMALL)), (Plain, PlainConfig.of(**SMALL, self_training=1.0))])
 def test_self_training_needs_second_images(method: type, config: object) -> None:
     once = replace(pair(), x_t_again=None)
     with pytest.raises(ValueError, match="every target image a second time: give the training a strong"):
@@ -371,19 +389,19 @@ ALL = {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entrop
 
 @pytest.mark.parametrize("changes, whom", [({}, {"discriminator"}), (ALL, {"encoder", "discriminator"})])
 def test_without_reversal_the_adversary_only_watches(changes: dict, whom: set[str]) -> None:
-    assert reached(made(Plain, PlainConfig(**SMALL, **changes)), "adv", ("encoder", "classifier", "discriminator")) == whom
+    assert reached(made(Plain, PlainConfig.of(**SMALL, **changes)), "adv", ("encoder", "classifier", "discriminator")) == whom
 
 
 @pytest.mark.parametrize("name", ["task", "entropy", "own"])
 def test_other_losses_of_plain_reach_encoder_and_classifier(name: str) -> None:
-    found = reached(made(Plain, PlainConfig(**SMALL, **ALL)), name, ("encoder", "classifier", "discriminator"))
+    found = reached(made(Plain, PlainConfig.of(**SMALL, **ALL)), name, ("encoder", "classifier", "discriminator"))
     assert found == {"encoder", "classifier"}
 
 
 def test_plain_training_is_on_the_source_alone() -> None:
     """Other target images, the same encoder and classifier: nothing of the target reaches them."""
     def after(batch: DomainBatch) -> dict[str, Tensor]:
-        trainer = Trainer(made(Plain, PlainConfig(**SMALL)), 4)
+        trainer = Trainer(made(Plain, PlainConfig.of(**SMALL)), 4)
         for _ in range(2):
             trainer.step(batch, generator())
         return {k: v for k, v in trainer.method.state_dict().items() if not k.startswith("discriminator")}
@@ -392,7 +410,7 @@ def test_plain_training_is_on_the_source_alone() -> None:
 
 
 def test_plain_has_no_codes_to_train_and_rates_that_fall() -> None:
-    plain = made(Plain, PlainConfig(**SMALL, **ALL))
+    plain = made(Plain, PlainConfig.of(**SMALL, **ALL))
     trained = {id(p) for learner in plain.learners() for p in learner.parameters}
     assert trained == {id(p) for p in plain.parameters() if p.requires_grad}
     assert not any(id(p) in trained for head in (plain.encoder.mu, plain.encoder.log_sigma) for p in head.parameters())
@@ -402,7 +420,7 @@ def test_plain_has_no_codes_to_train_and_rates_that_fall() -> None:
 
 def test_the_reversal_of_plain_warms_up() -> None:
     def encoder_gradient(progress: float) -> Tensor:
-        plain = made(Plain, PlainConfig(**SMALL, reversal=0.5))
+        plain = made(Plain, PlainConfig.of(**SMALL, reversal=0.5))
         return gradients(plain(pair(), noise(plain), progress)[1]["adv"], plain.encoder.h)[0]
     assert not encoder_gradient(0.0).any()
     ratio = reversal_strength(0.2) / reversal_strength(0.9)
@@ -438,7 +456,7 @@ def test_changed_images_come_with_what_they_were() -> None:
 
 
 @pytest.mark.parametrize("method, config", [
-    (ImprovedCDLM, ImprovedConfig(**SMALL, confidence=0.1)), (Plain, PlainConfig(**SMALL, **ALL))])
+    (ImprovedCDLM, ImprovedConfig.of(**SMALL, confidence=0.1)), (Plain, PlainConfig.of(**SMALL, **ALL))])
 def test_a_resumed_training_with_changed_images_ends_bit_for_bit(domains: tuple[Domain, Domain], tmp_path: Path,
                                                                  method: type, config: object) -> None:
     how = {"steps": 8, "batch_size": 8, "log_every": 2, "checkpoint_every": 4, "augment": AUGMENT, "strong": STRONG}

@@ -14,6 +14,7 @@ from cdlm.data.domains import load_domain
 from cdlm.plan import TABLE_TASKS, jobs
 from cdlm.reproduce import is_valid
 from cdlm.runs import RunSpec, build_config, data_checksums, metric_values, read_json, read_record, run
+from cdlm.settings import Images, flat
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "book/results"
@@ -31,7 +32,7 @@ def test_a_record_holds_its_provenance_and_the_data_are_still_those(name: str) -
     spec = record["spec"]
     source, target = load_domain(spec["source"]), load_domain(spec["target"])
     assert len({r["seed"] for r in record["runs"]}) == len(record["runs"]) >= 3
-    config = json.loads(json.dumps(vars(build_config(spec["method"], spec["settings"]))))
+    config = json.loads(json.dumps(flat(build_config(spec["method"], spec["settings"])) | flat(Images())))
     assert {name: config[name] for name in record["config"]} == record["config"]        # fields added since have their defaults
     for one in record["runs"]:
         assert one["selection"] == "last iteration" and one["log"][-1]["step"] == spec["steps"]

@@ -96,7 +96,7 @@ We take
 : This.
 
 The switch
-: `cdlm.methods.cdlm.CDLMConfig(reduction=...)`.
+: `cdlm.methods.cdlm.CDLMConfig.of(reduction=...)`.
 
 What it changes
 : Measured in [the VAE](20_vae.ipynb), and `mnist-optdigits_cdlm`.
@@ -113,8 +113,8 @@ def test_a_right_entry_passes() -> None:
     ("We take\n: This.\n\n", "", "fields"),
     ("We take", "We took", "fields"),
     ("(Section 3)", "", "no place in the paper"),
-    ("`cdlm.methods.cdlm.CDLMConfig(reduction=...)`", "soon", "no switch"),
-    ("CDLMConfig(", "NoConfig(", "NoConfig does not exist"),
+    ("`cdlm.methods.cdlm.CDLMConfig.of(reduction=...)`", "soon", "no switch"),
+    ("CDLMConfig.of(", "NoConfig.of(", "NoConfig.of does not exist"),
     ("reduction=", "seduction=", "seduction=...) does not exist"),
     ("cdlm.methods.cdlm.", "cdlm.nothing.cdlm.", "does not exist"),
     ("Measured in", "See", "whether it was measured"),

@@ -39,6 +39,7 @@ from cdlm.runs import (
     record,
     run,
 )
+from cdlm.settings import Images
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=3, batch_size=8)
 
@@ -404,7 +405,7 @@ def test_folders_of_images_are_domains(tmp_path: Path, no_data: Path) -> None:
     spec = RunSpec("cdlm", str(source), str(target), steps=2, batch_size=2, settings={"width": 2, "latent": 2}, size="best")
     metrics = run(spec, tmp_path / "run")
     stored, method, *_ = load_run(tmp_path / "run")
-    assert stored.size == "full" and (method.config.classes, method.config.channels, method.config.size) == (3, 3, 28)
+    assert stored.size == "full" and method.images == Images(3, 28, 3)
     assert evaluate(tmp_path / "run") == {name: metrics[name] for name in ("source_accuracy", "target_accuracy")}
 
 
@@ -438,10 +439,11 @@ def test_methods_are_built_for_the_images_they_get(side: int, classes: int) -> N
     images = torch.zeros(4, 3, side, side, dtype=torch.uint8)
     domain = replace(domain, classes=tuple(map(str, range(classes))), train=replace(domain.train, images=images))
     method = build_method(replace(SPEC, method="cdlm", settings={"width": 2, "latent": 2}), domain)
-    assert (method.config.channels, method.config.size, method.config.classes) == (3, side, classes)
+    assert method.images == Images(3, side, classes)
     assert method.eval().logits(torch.zeros(2, 3, side, side)).shape == (2, classes)
-    with pytest.raises(RunError, match="channels is 3 in these images; cdlm is asked for 1"):
-        build_method(replace(SPEC, method="cdlm", settings={"channels": 1}), domain)
+    for name in ("channels", "size", "classes"):
+        with pytest.raises(RunError, match=f"^cdlm: {name} is no setting: channels, size and classes follow from the images$"):
+            build_method(replace(SPEC, method="cdlm", settings={name: getattr(method.images, name)}), domain)
 
 
 def test_every_domain_of_the_catalog_has_a_size_that_runs_take() -> None:

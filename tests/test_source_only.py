@@ -16,6 +16,7 @@ from cdlm.data.domains import load_domain
 from cdlm.evaluation import accuracy, per_class_accuracy, predict
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.nets import TaskClassifier, conv_block, norm
+from cdlm.settings import Images
 from cdlm.training import Trainer
 
 
@@ -32,9 +33,9 @@ def batch(seed: int = 0, target_seed: int = 1, channels: int = 1) -> DomainBatch
     return DomainBatch(images(8, channels, seed), labels, images(8, channels, target_seed))
 
 
-def method(config: SourceConfig | None = None, seed: int = 0) -> SourceOnly:
+def method(config: SourceConfig | None = None, seed: int = 0, images: Images | None = None) -> SourceOnly:
     torch.manual_seed(seed)
-    return SourceOnly(config)
+    return SourceOnly(config, images)
 
 
 def weights(module: nn.Module) -> torch.Tensor:
@@ -147,11 +148,11 @@ def test_gradients_do_not_pile_up_over_steps() -> None:
 
 
 def test_config_reaches_network_and_optimizer() -> None:
-    model = method(SourceConfig(channels=3, width=32, lr=0.25))
+    model = method(SourceConfig(width=32, lr=0.25), images=Images(channels=3))
     trainer = Trainer(model, 1)
     assert model.classifier.layers[0][0].weight.shape == (32, 3, 5, 5)
     assert [group["lr"] for group in trainer.optimizers["classifier"].param_groups] == [0.25]
-    assert method().config == SourceConfig(1, 16, 1e-3, 28, 10)
+    assert method().config == SourceConfig(16, 1e-3)
     assert torch.equal(weights(method()), weights(method())) and not torch.equal(weights(method()), weights(method(seed=1)))
 
 

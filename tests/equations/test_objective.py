@@ -483,7 +483,7 @@ def test_consistency_refuses_other_reductions() -> None:
 
 # Equations 21 and 22
 
-SMALL = CDLMConfig(latent=3, width=8)
+SMALL = CDLMConfig.of(latent=3, width=8)
 PARTS = {"phi": "encoder", "theta": "decoder", "theta_T": "classifier", "Xi": "discriminator"}
 
 
@@ -501,7 +501,7 @@ def batch() -> DomainBatch:
 
 def losses_of(model: CDLM, batch: DomainBatch, strength: float, generator: torch.Generator) -> dict[str, torch.Tensor]:
     s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
-    c = model.config
+    c = model.config.weights
     images = generate(model.decoder, cross_codes(s, t, generator, c.gamma1, c.gamma2))
     return cdlm_losses(model, batch, s, t, images, strength)
 
@@ -543,7 +543,7 @@ def tiny_update(update: sp.Eq, values: dict) -> float:
 def test_sgd_on_the_objectives_is_the_symbolic_update_of_a_tiny_model(lambdas: tuple, task: bool) -> None:
     p, t, xi = (torch.nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in (0.7, 1.3, 0.4))
     loss = {name: f(p, t, xi) for name, f in TINY.items()}
-    config = CDLMConfig(lambda1=lambdas[0], lambda2=lambdas[1], task_reaches_encoder=task)
+    config = CDLMConfig.of(lambda1=lambdas[0], lambda2=lambdas[1], task_reaches_encoder=task)
     for_phi, for_theta = objectives(loss, config)
     set_gradients(for_phi, [p], retain_graph=True)
     set_gradients(for_theta, [t])
@@ -592,7 +592,7 @@ def test_encoder_objective_weighs_by_formula_or_by_text() -> None:
 @pytest.mark.parametrize("task", [True, False])
 def test_drawn_edges_are_the_gradients_that_are_offered_and_taken(batch: DomainBatch, task: bool) -> None:
     torch.manual_seed(0)
-    config = CDLMConfig(latent=3, width=8, lambda1=0.02, lambda2=0.03, task_reaches_encoder=task)
+    config = CDLMConfig.of(latent=3, width=8, lambda1=0.02, lambda2=0.03, task_reaches_encoder=task)
     model, strength = CDLM(config).double(), 0.6
     loss = losses_of(model, batch, strength, torch.Generator().manual_seed(0))
     parts = {name: getattr(model, attribute) for name, attribute in PARTS.items()}
@@ -620,7 +620,7 @@ def test_drawn_edges_are_the_gradients_that_are_offered_and_taken(batch: DomainB
 def test_switches_add_terms_or_take_them_away(batch: DomainBatch, switches: dict) -> None:
     """Both sums by hand, from losses made one by one; and the one objective of the fused pass, whose gradient is theirs."""
     torch.manual_seed(0)
-    model = CDLM(CDLMConfig(latent=3, width=8, lambda1=0.02, lambda2=0.03, **switches)).double()
+    model = CDLM(CDLMConfig.of(latent=3, width=8, lambda1=0.02, lambda2=0.03, **switches)).double()
     eps = draw_noise(model, 5, torch.Generator().manual_seed(1), torch.float64)
 
     def on(name: str, default: bool) -> bool:
@@ -676,7 +676,7 @@ def test_drawing_has_every_edge() -> None:
 def test_a_step_is_the_two_updates_by_hand(batch: DomainBatch) -> None:
     """Two steps of Algorithm 1 against SGD with momentum and Adam written out, on a model with unequal settings."""
     torch.manual_seed(1)
-    config = CDLMConfig(latent=3, width=8, gamma1=0.8, gamma2=0.3, lambda1=0.01, lambda2=0.002, beta1=0.2, beta2=0.05,
+    config = CDLMConfig.of(latent=3, width=8, gamma1=0.8, gamma2=0.3, lambda1=0.01, lambda2=0.002, beta1=0.2, beta2=0.05,
                         reversal=0.7, lr_phi=0.02, momentum=0.8, lr_theta=0.002)
     model = CDLM(config).double()
     hand = copy.deepcopy(model)
@@ -723,8 +723,8 @@ def test_the_costs_of_the_model_are_the_terms_of_equation_18(model: CDLM, batch:
 @pytest.mark.equation(21, check="formula")
 def test_a_mean_is_a_sum_with_other_weights(batch: DomainBatch) -> None:
     torch.manual_seed(0)
-    averaged = CDLM(CDLMConfig(latent=3, width=8, reduction="mean")).double()
-    summed = CDLM(CDLMConfig(latent=3, width=8, lambda1=1e-4 / 3, lambda2=1e-4 / 784)).double()
+    averaged = CDLM(CDLMConfig.of(latent=3, width=8, reduction="mean")).double()
+    summed = CDLM(CDLMConfig.of(latent=3, width=8, lambda1=1e-4 / 3, lambda2=1e-4 / 784)).double()
     summed.load_state_dict(averaged.state_dict())
     found = []
     for model in (averaged, summed):
