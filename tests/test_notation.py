@@ -185,7 +185,8 @@ def occurs(symbol: str, text: str) -> bool:
 
 def shape(stated: str) -> tuple[int, ...]:
     """Numbers for a stated shape; -1 where any number will do."""
-    sizes = {"batch": BATCH, "latent": CONFIG.latent, "8 width": 8 * CONFIG.width, "channels": 1, "classes": 10, "images": -1}
+    c = CONFIG.networks
+    sizes = {"batch": BATCH, "latent": c.latent, "8 width": 8 * c.width, "channels": 1, "classes": 10, "images": -1}
     parts = [] if stated == "scalar" else [part.strip() for part in stated.strip("()").split(",") if part.strip()]
     return tuple(sizes[part] if part in sizes else int(part) for part in parts)
 

@@ -23,7 +23,17 @@ from cdlm.data.batches import DomainBatch
 from cdlm.gradients import reversal_strength, set_gradients
 from cdlm.losses import adversarial_loss, consistency_loss, kl_divergence, reconstruction_loss
 from cdlm.methods.base import draw_noise
-from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, cross_codes, fused_losses, generate, literal_losses, objectives
+from cdlm.methods.cdlm import (
+    CDLM,
+    CDLMConfig,
+    cdlm_losses,
+    cross_codes,
+    fused_losses,
+    generate,
+    literal_losses,
+    objectives,
+    reach_table,
+)
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded
 from cdlm.theory import objective as theory
@@ -484,7 +494,7 @@ def test_consistency_refuses_other_reductions() -> None:
 # Equations 21 and 22
 
 SMALL = CDLMConfig.of(latent=3, width=8)
-PARTS = {"phi": "encoder", "theta": "decoder", "theta_T": "classifier", "Xi": "discriminator"}
+PARTS = {"phi": "encoder", "theta": "decoder", "theta_T": "classifier", "xi": "discriminator"}
 
 
 @pytest.fixture
@@ -597,19 +607,22 @@ def test_drawn_edges_are_the_gradients_that_are_offered_and_taken(batch: DomainB
     loss = losses_of(model, batch, strength, torch.Generator().manual_seed(0))
     parts = {name: getattr(model, attribute) for name, attribute in PARTS.items()}
     offered = {(name, part): gradients(value, parts[part]) for name, value in loss.items() for part in parts}
-    assert {edge for edge, gradient in offered.items() if gradient.any()} == set(theory.GRADIENT_EDGES)
+    assert {edge for edge, gradient in offered.items() if gradient.any()} == set(theory.offered_edges())
     s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
     plain = gradients(adversarial_loss(model.discriminator(s.h), model.discriminator(t.h)), model.encoder)
     offered["adv", "phi"] = plain                            # without the reversal layer: its factor is the edge's weight
-    weights = {"1": 1.0, "": 0.0, "-reversal": -strength, r"\lambda_1": config.lambda1, r"\lambda_2": config.lambda2}
-    assert set(theory.GRADIENT_EDGES.values()) == set(weights)
+    table = reach_table(config)
+    taken = {(name, part): weight for name, row in table.items() for part, weight in row.items()}
+    assert taken == {("adv", "xi"): 1, ("adv", "phi"): 1, ("kl", "phi"): 0.02, ("rec", "phi"): 0.03, ("rec", "theta"): 1,
+                     ("consistency", "theta"): 1, ("task", "theta"): 1, ("task", "theta_T"): 1} | (
+                         {("task", "phi"): 1} if task else {})
+    taken["adv", "phi"] *= -strength                         # by the reversal layer
     model.zero_grad()
     for_phi, for_theta = objectives(loss, config)
     set_gradients(for_phi, [*model.encoder.parameters(), *model.discriminator.parameters()], retain_graph=True)
     set_gradients(for_theta, [*model.decoder.parameters(), *model.classifier.parameters()])
-    edges = theory.GRADIENT_EDGES if task else theory.GRADIENT_EDGES | {("task", "phi"): ""}
     for part, network in parts.items():
-        expected = sum(weights[w] * offered[edge] for edge, w in edges.items() if edge[1] == part)
+        expected = sum(weight * offered[edge] for edge, weight in taken.items() if edge[1] == part)
         close(torch.cat([p.grad.flatten() for p in network.parameters()]), expected, rtol=1e-9, atol=1e-10)
 
 
@@ -646,10 +659,12 @@ def test_switches_add_terms_or_take_them_away(batch: DomainBatch, switches: dict
 
 @pytest.mark.equation(21, 22, check="derivation")
 def test_edges_are_the_arguments_of_the_symbolic_losses() -> None:
-    names = {"phi": theory.PHI, "theta": theory.THETA, "theta_T": theory.THETA_T, "Xi": theory.XI}
+    names = {"phi": theory.PHI, "theta": theory.THETA, "theta_T": theory.THETA_T, "xi": theory.XI}
     losses = theory.LOSS_FUNCTIONS
     by_symbols = {(loss, part) for loss in losses for part, symbol in names.items() if losses[loss].diff(symbol) != 0}
-    assert by_symbols == set(theory.GRADIENT_EDGES)
+    assert by_symbols == set(theory.offered_edges()) and len(theory.offered_edges()) == len(by_symbols) == 10
+    taken = {(loss, part) for loss, row in reach_table(CDLMConfig()).items() for part in row}
+    assert by_symbols - taken == {("consistency", "phi")} and taken < by_symbols
 
 
 def test_drawing_has_every_edge() -> None:
@@ -665,11 +680,13 @@ def test_drawing_has_every_edge() -> None:
     figure = gradient_flow.draw()
     arrows = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
     plt.close(figure)
-    assert len(arrows) == len(theory.GRADIENT_EDGES)
-    assert sum(a.get_linestyle() not in ("-", "solid") for a in arrows) == list(theory.GRADIENT_EDGES.values()).count("")
+    table, edges = reach_table(CDLMConfig()), theory.offered_edges()
+    assert len(arrows) == len(edges)
+    assert [a.get_linestyle() in ("-", "solid") for a in arrows] == [part in table[loss] for loss, part in edges]
     svg = (ROOT / "figures/gradient_flow.svg").read_text(encoding="utf-8")
     assert len(re.findall("stroke-dasharray", svg)) >= 1
-    assert set(gradient_flow.TEXTS) == set(theory.GRADIENT_EDGES.values()) - {""}
+    weighted = {(loss, part) for loss, row in table.items() for part, weight in row.items() if weight != 1}
+    assert set(gradient_flow.WEIGHTS) == weighted | {("adv", "phi")}
 
 
 @pytest.mark.equation(21, 22, check="simulation")
