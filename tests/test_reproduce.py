@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from cdlm.paper import PAPER, TASKS
 from cdlm.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
 from cdlm.reproduce import RECORDED, by_cause, by_dask, by_processes, carry_out, is_valid, record_of, selections, steps_done
 from cdlm.results import cell_values, paper_value, read_runs, result_rows
-from cdlm.runs import RunError, RunSpec, build_config, read_json, write_json
+from cdlm.runs import METHODS, OLD_NAMES, RunError, RunSpec, build_config, read_json, read_record, record_path, write_json
 from cdlm.selection import RULES
 from cdlm.settings import flat
 
@@ -113,7 +114,7 @@ def test_jobs_come_seed_by_seed_each_once() -> None:
     assert [work.name.rpartition("_s")[0] for work in found[:16]] == [work.name.rpartition("_s")[0] for work in found[16:]]
     assert all(work.name.endswith(f"_s{work.spec.seed}") for work in found)
     fig10 = jobs("fig10", [1])
-    assert [work.name for work in fig10] == [f"mnist-usps_{name}_s1" for name in ("dann", "faithful", "improved")]
+    assert [work.name for work in fig10] == [f"mnist-usps_{name}_s1" for name in ("adversarial", "faithful", "improved")]
     assert jobs("table2", []) == []
 
 
@@ -412,7 +413,7 @@ def test_one_failure_stops_no_other_run(tmp_path: Path, small_plan, quick: None)
     first, last = done.stderr.splitlines()
     assert first.startswith(f"error: {queue_run.TASK}_lost_s1: ") and "lower the learning rates" in first
     assert last == "error: 1 of 2 runs failed; the same command tries them again"
-    assert [path.name for path in (tmp_path / "records").iterdir()] == [f"{queue_run.TASK}_source_s1.json"]
+    assert [path.name for path in (tmp_path / "records").iterdir()] == [f"{queue_run.TASK}_source-only_s1.json"]
 
 
 def test_what_nobody_foresaw_is_told_with_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,10 +427,10 @@ def test_what_nobody_foresaw_is_told_with_its_place(tmp_path: Path, monkeypatch:
 
 def test_missing_data_are_told_in_one_line(tmp_path: Path, no_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDLM_OFFLINE", "1")
-    number = [work.name for work in jobs("table2", [1], "smoke")].index("mnist-usps_source_s1")
+    number = [work.name for work in jobs("table2", [1], "smoke")].index("mnist-usps_source-only_s1")
     done = again(tmp_path, "--job", number)
     first, last = done.stderr.splitlines()
-    assert done.returncode == 1 and first.startswith("error: mnist-usps_source_s1: ") and "cdlm data fetch usps" in first
+    assert done.returncode == 1 and first.startswith("error: mnist-usps_source-only_s1: ") and "cdlm data fetch usps" in first
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_trained(tmp_path: Path, monkeypatch) -> None:
@@ -527,8 +528,8 @@ def test_the_list_tells_numbers_and_what_is_done(made: tuple, small_plan, tmp_pa
     words = ["reproduce", "table2", "--seeds", "1-2", "--profile", "smoke", "--list"]
     done = here(*words, "--results", records)
     assert done.returncode == 0 and done.stdout.splitlines() == [
-        f"   0 done {work.name}", f"   1 todo {queue_run.TASK}_dann_s1",
-        f"   2 todo {queue_run.TASK}_source_s2", f"   3 todo {queue_run.TASK}_dann_s2"]
+        f"   0 done {work.name}", f"   1 todo {queue_run.TASK}_adversarial_s1",
+        f"   2 todo {queue_run.TASK}_source-only_s2", f"   3 todo {queue_run.TASK}_adversarial_s2"]
     assert job_line(12, work, tmp_path) == f"  12 todo {work.name}"
     assert here(*words, "--results", tmp_path / "new").stdout.count("todo") == 4
     assert not (tmp_path / "new").exists(), "a list makes no folders"
@@ -617,7 +618,7 @@ def test_records_that_do_not_belong_together_are_refused(tmp_path: Path, changes
 @pytest.mark.parametrize("content", ["{}", "[]", "{", json.dumps(dict.fromkeys(RECORDED))])
 def test_what_is_no_record_is_refused_by_name(tmp_path: Path, content: str) -> None:
     made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1).write_text(content)
-    assert_one_line(here("results", "--results", tmp_path), "mnist-usps_source_s1.json is ")
+    assert_one_line(here("results", "--results", tmp_path), "mnist-usps_source-only_s1.json is ")
 
 
 def test_the_records_of_one_variant_are_not_those_of_another(tmp_path: Path) -> None:
@@ -647,6 +648,31 @@ def test_the_command_prints_json_and_says_where_there_is_nothing(tmp_path: Path)
 
 
 # What is shipped
+
+
+def test_old_names_of_records_are_still_found(tmp_path: Path) -> None:
+    """Whoever asks, and whatever the file is called; a file of the very name comes first, and methods are left alone."""
+    old_s1, new_s2 = tmp_path / "mnist-usps_dann_s1.json", tmp_path / "mnist-usps_adversarial_s2.json"
+    for path, seed in ((old_s1, 1), (new_s2, 2)):
+        shutil.copy(RUNS / f"mnist-usps_adversarial_s{seed}.json", path)
+    for name in ("dann", "adversarial"):
+        assert record_path(f"mnist-usps_{name}_s1", tmp_path) == old_s1 and record_path(f"mnist-usps_{name}_s2", tmp_path) == new_s2
+        assert read_record(f"mnist-usps_{name}_s2", tmp_path) == read_json(new_s2)
+        assert record_path(f"mnist-usps_{name}_s3", tmp_path) == tmp_path / f"mnist-usps_{name}_s3.json"
+    assert [run["spec"]["seed"] for run in read_runs(plan.ADVERSARIAL, "mnist-usps", tmp_path)] == [1, 2]
+    assert is_valid(record_path("mnist-usps_adversarial_s1", tmp_path), job(plan.ADVERSARIAL, "mnist-usps", 1).spec)
+    shutil.copy(new_s2, tmp_path / "mnist-usps_dann_s2.json")
+    assert len(read_runs(plan.ADVERSARIAL, "mnist-usps", tmp_path)) == 2, "a run under both names is one run"
+    (tmp_path / "mnist-usps_adversarial.json").touch()
+    assert record_path("mnist-usps_dann", tmp_path) == tmp_path / "mnist-usps_dann.json"                # of the method
+    assert read_record("runs/mnist-usps_target_s1", ROOT / "book/results") == read_json(RUNS / "mnist-usps_target-only_s1.json")
+
+
+def test_no_variant_is_called_as_a_method_is() -> None:
+    names = {cell.variant.name for table in TABLE_TASKS for cell in cells(table)}
+    assert not (names - {"improved"}) & set(METHODS), "improved is the method of that name with nothing changed"
+    assert set(OLD_NAMES.values()) <= names and not set(OLD_NAMES) & names
+    assert plan.IMPROVED == Variant("improved", "improved")
 
 
 def test_shipped_records_are_those_of_jobs_in_the_plan() -> None:
