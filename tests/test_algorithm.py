@@ -26,8 +26,8 @@ from cdlm.methods.cdlm import (
     transfer_code,
     transfer_codes,
 )
-from cdlm.nets import ChunkedBatchNorm, Decoder, Encoded
 from cdlm.methods.registry import METHODS
+from cdlm.nets import ChunkedBatchNorm, Decoder, Encoded
 from cdlm.training import Trainer, make_optimizer
 
 SMALL = CDLMConfig(width=4, latent=3, lambda1=0.3, lambda2=0.2, gamma2=0.5)
