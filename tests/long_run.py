@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from cdlm import checkpoints
 from cdlm.data.domains import Domain, Split
 from cdlm.methods.cdlm import CDLM, CDLMConfig
-from cdlm.training import train
+from cdlm.training import Loop, train
 
 STEPS, EVERY = 24, 3
 
@@ -40,8 +40,8 @@ def small(**settings: object) -> CDLM:
 def training(checkpoint: Path | None, report=None, model: CDLM | None = None) -> tuple[CDLM, list[dict]]:
     """The training that all the tests kill, resume and compare."""
     model = model or small()
-    log = train(model, random_domain("s", 0), random_domain("t", 1), STEPS, batch_size=4, log_every=2, report=report,
-                checkpoint=checkpoint, checkpoint_every=EVERY)
+    loop = Loop(STEPS, batch_size=4, log_every=2, checkpoint=checkpoint, checkpoint_every=EVERY)
+    log = train(model, random_domain("s", 0), random_domain("t", 1), loop, report)
     return model, log
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import torch
 from long_run import random_domain
 from safetensors.torch import save_file
+from torch import Tensor
+from zoo import OwnLabels
 
-from cdlm.methods.base import Learner, Method
+from cdlm.methods.base import Learner, Method, Round
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
+from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.processes import Team, team_of
-from cdlm.training import train
+from cdlm.training import Loop, train
 
 STEPS, EVERY = 10, 6
 
@@ -26,21 +29,27 @@ class Double(Method):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        self.method, self.noise = method.double(), method.noise
+        self.method, self.noise, self.config = method.double(), method.noise, method.config
+        self.sampler, self.label_every = method.sampler, method.label_every
 
     def learners(self) -> list[Learner]:
         return self.method.learners()
 
-    def rounds(self) -> tuple[tuple[str, ...], ...]:
+    def rounds(self) -> tuple[Round, ...]:
         return self.method.rounds()
 
-    def forward(self, batch, eps, progress):
-        return self.method(replace(batch, x_s=batch.x_s.double(), x_t=batch.x_t.double()), eps.double(), progress)
+    def relabel(self, target_images: Tensor) -> Tensor:
+        return self.method.relabel(target_images)
+
+    def forward(self, batch, eps, now):
+        return self.method(replace(batch, x_s=batch.x_s.double(), x_t=batch.x_t.double()), eps.double(), now)
 
 
 METHODS = {
     "source": lambda: SourceOnly(SourceConfig(width=2)),
     "dann": lambda: DANN(DANNConfig(width=2, hidden=4)),
+    "mcd": lambda: MCD(MCDConfig(width=2)),
+    "labels": lambda: OwnLabels(torch.float64),
     "cdlm": lambda: CDLM(CDLMConfig.of(width=2, latent=2)),
     "cdlm-alternating": lambda: CDLM(CDLMConfig.of(width=2, latent=2, updates="alternating", inner_theta=2)),
 }
@@ -52,9 +61,9 @@ def build(name: str) -> Double:
 
 
 def learn(model: Method, team: Team | None = None, checkpoint: Path | None = None) -> list[dict]:
-    return train(model, random_domain("s", 0), random_domain("t", 1), STEPS, batch_size=8, log_every=4, team=team,
-                 device=team.device if team else "cpu",
-                 checkpoint=checkpoint, checkpoint_every=EVERY)
+    loop = Loop(STEPS, batch_size=8, log_every=4, device=team.device if team else "cpu", checkpoint=checkpoint,
+                checkpoint_every=EVERY)
+    return train(model, random_domain("s", 0), random_domain("t", 1), loop, team=team)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
+from cdlm.discrepancy import a_distance, total_variation
 from cdlm.evaluation import proxy_a_distance
 from cdlm.theory.bound import (
-    a_distance,
     best_domain_error,
     h_divergence,
     joint_error_lower_bound,
     js_distance,
-    total_variation,
 )
 
 seeds = st.integers(0, 10_000)

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import flop_registry
 
 from cdlm.data.batches import DomainBatch
 from cdlm.gradients import reverse_gradient, seam
-from cdlm.methods.base import Learner, Method, constant, draw_noise, linear_decay
+from cdlm.methods.base import Learner, Method, Now, Round, constant, draw_noise, linear_decay
 from cdlm.methods.cdlm import (
     CDLM,
     CDLMConfig,
@@ -24,8 +24,8 @@ from cdlm.methods.cdlm import (
     transfer_code,
     transfer_codes,
 )
+from cdlm.methods.registry import METHODS
 from cdlm.nets import ChunkedBatchNorm, Decoder, Encoded
-from cdlm.runs import METHODS
 from cdlm.settings import Images
 from cdlm.training import Trainer, make_optimizer
 
@@ -228,9 +228,9 @@ class Line(Method):
     def learners(self) -> list[Learner]:
         return [Learner("a", (self.a,), 0.1, self.optimizer, momentum=0.0, schedule=self.schedule), Learner("b", (self.b,), 0.2)]
 
-    def forward(self, batch: DomainBatch, eps: torch.Tensor, progress: float) -> tuple[torch.Tensor, dict]:
+    def forward(self, batch: DomainBatch, eps: torch.Tensor, now: Now) -> tuple[torch.Tensor, dict]:
         loss = (self.a - self.b + eps.mean()) ** 2 / 2
-        return loss, {"loss": loss, "progress": torch.tensor(progress)}
+        return loss, {"loss": loss, "progress": torch.tensor(now.progress)}
 
 
 def two_images() -> DomainBatch:
@@ -316,13 +316,13 @@ def test_every_parameter_has_one_learner(name: str, settings_: dict) -> None:
     heads = {f"encoder.{head}.{p}" for head in ("mu", "log_sigma") for p in ("weight", "bias")}         # which plain does not use
     assert frozen == (heads if name == "plain" else set())
     names = [learner.name for learner in method.learners()]
-    assert len(set(names)) == len(names) and {name for names_ in method.rounds() for name in names_} == set(names)
+    assert len(set(names)) == len(names) and {name for each in method.rounds() for name in each.learners} == set(names)
 
 
 def test_a_round_moves_its_learners_and_no_others() -> None:
     model, batch, eps = made(SMALL)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    Trainer(model, 3).update(("phi", "xi"), batch, eps)
+    Trainer(model, 3).update(Round("inference", ("phi", "xi")), batch, eps)
     moved = {name.split(".")[0] for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"encoder", "discriminator"}
 
@@ -330,9 +330,9 @@ def test_a_round_moves_its_learners_and_no_others() -> None:
 def test_gradients_of_one_round_do_not_leak_into_the_next() -> None:
     model, batch, eps = made(SMALL)
     trainer = Trainer(model, 3)
-    trainer.update((), batch, eps)
+    trainer.update(Round("all", ()), batch, eps)
     once = {name: g.clone() for name, g in gradients(model).items()}
-    trainer.update((), batch, eps)
+    trainer.update(Round("all", ()), batch, eps)
     assert all(torch.equal(g, once[name]) for name, g in gradients(model).items())
 
 
@@ -480,7 +480,7 @@ def test_bfloat16_gives_nearly_the_gradients_of_float32() -> None:
         g = generator()
         x_s, x_t = torch.rand(2, 16, 1, 28, 28, generator=g) * 2 - 1
         trainer = Trainer(model, 10, precision)
-        losses = trainer.update((), DomainBatch(x_s, torch.arange(16) % 10, x_t), draw_noise(model, 16, g))
+        losses = trainer.update(Round("all", ()), DomainBatch(x_s, torch.arange(16) % 10, x_t), draw_noise(model, 16, g))
         assert all(value.dtype == torch.float32 for value in losses.values())
         gradient[precision] = torch.cat([p.grad.flatten() for p in model.decoder.parameters()])
     cosine = torch.nn.functional.cosine_similarity(gradient["float32"], gradient["bfloat16"], dim=0)

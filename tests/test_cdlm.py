@@ -17,7 +17,7 @@ from cdlm.losses import adversarial_loss, consistency_loss, reconstruction_loss
 from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, cross_codes, generate, objectives
 from cdlm.modulation import modulate
 from cdlm.nets import Encoded
-from cdlm.training import Trainer, TrainingError, train
+from cdlm.training import Loop, Trainer, TrainingError, train
 
 SMALL = CDLMConfig.of(width=16, latent=4)
 
@@ -171,7 +171,7 @@ def test_training_is_reproducible_and_never_reads_target_labels(pair) -> None:
     def weights(target_) -> list:
         torch.manual_seed(0)
         model = CDLM(SMALL)
-        train(model, source, target_, steps=2, seed=3, batch_size=8)
+        train(model, source, target_, Loop(steps=2, seed=3, batch_size=8))
         return list(model.state_dict().values())
     blind = replace(target, train=replace(target.train, labels=torch.full_like(target.train.labels, 9)))
     for once, again in zip(weights(target), weights(blind)):
@@ -184,4 +184,4 @@ def test_a_loss_that_is_not_a_number_stops_training_with_its_name(pair) -> None:
     with torch.no_grad():
         next(model.decoder.parameters()).fill_(math.nan)
     with pytest.raises(TrainingError, match=r"'rec' is nan at step 1"):
-        train(model, *pair, steps=3, log_every=1, batch_size=8)
+        train(model, *pair, Loop(steps=3, log_every=1, batch_size=8))

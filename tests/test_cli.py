@@ -19,7 +19,7 @@ from cdlm.checkpoints import read_checkpoint
 from cdlm.cli import app
 from cdlm.data.catalog import find_recipe, locate_all
 from cdlm.runs import RunSpec, build_method, load_pair, load_spec
-from cdlm.training import train
+from cdlm.training import Loop, train
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 
@@ -215,8 +215,8 @@ def test_a_refused_checkpoint_gets_one_line(tmp_path: Path, content: bytes | Non
     partial.mkdir()
     if content is None:
         spec = RunSpec("source", "mnist", "optdigits")
-        train(build_method(spec, load_pair(spec)[0]), *load_pair(spec), 3, checkpoint=partial / "checkpoint.safetensors",
-              checkpoint_every=1, log_every=10, batch_size=4)
+        train(build_method(spec, load_pair(spec)[0]), *load_pair(spec),
+              Loop(3, checkpoint=partial / "checkpoint.safetensors", checkpoint_every=1, log_every=10, batch_size=4))
     else:
         (partial / "checkpoint.safetensors").write_bytes(content)
     assert_one_line(here(*LONG, "--out", tmp_path / "run"), message)

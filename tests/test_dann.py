@@ -17,7 +17,7 @@ from cdlm.methods.dann import DANN, DANNConfig, alignment_loss
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.runs import RunError, RunSpec, build_config, build_method
 from cdlm.settings import Images
-from cdlm.training import Trainer, train
+from cdlm.training import Loop, Trainer, train
 
 ALIGNMENTS = ("adversarial", "coral", "mmd")
 
@@ -134,7 +134,7 @@ def test_weight_zero_is_source_only_training_bit_for_bit() -> None:
     torch.manual_seed(3)
     aligned = DANN(DANNConfig(width=4, weight=0.0, decay=0.0, optimizer="adam", lr=1e-3))
     for method in (plain, aligned):
-        train(method, source, target, steps=5, batch_size=16, seed=1)
+        train(method, source, target, Loop(steps=5, batch_size=16, seed=1))
     assert torch.equal(weights(plain.classifier), weights(aligned.classifier))
 
 
@@ -176,7 +176,7 @@ def test_mmd_brings_features_together_and_the_classifier_still_learns() -> None:
     for weight in (0.0, 1.0):
         torch.manual_seed(0)
         net = DANN(DANNConfig(width=4, alignment="mmd", weight=weight))
-        last = train(net, source, target, steps=150, batch_size=32, log_every=50)[-1]
+        last = train(net, source, target, Loop(steps=150, batch_size=32, log_every=50))[-1]
         gaps[weight], tasks[weight] = last["gap"], last["task"]
     assert gaps[1.0] < 0.7 * gaps[0.0]
     assert tasks[1.0] < 0.5 * math.log(10)

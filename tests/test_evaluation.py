@@ -140,7 +140,7 @@ def test_paths_are_those_asked_for(model: CDLM, source: Split) -> None:
     x = images(2, 9)
     whole, part = translations(model, source.images, x), translations(model, source.images, x, paths=["x_tilde_t"])
     assert list(part) == ["x_tilde_t"] and torch.equal(part["x_tilde_t"], whole["x_tilde_t"])
-    with pytest.raises(KeyError, match="x_hat_st"):
+    with pytest.raises(ValueError, match="CDLM has no path x_hat_st; it has x_t, x_hat_ts, x_tilde_t"):
         translations(model, source.images, x, paths=["x_hat_st"])
 
 

@@ -19,7 +19,7 @@ from cdlm.methods.base import Method, draw_noise
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
-from cdlm.training import LossWindow, Trainer, train
+from cdlm.training import Loop, LossWindow, Trainer, train
 
 pytestmark = pytest.mark.gpu
 PAIR = random_domain("s", 0), random_domain("t", 1)
@@ -49,7 +49,7 @@ def to(batch: DomainBatch, device: str) -> DomainBatch:
 
 
 def learn(model: Method, **settings: object) -> list[dict]:
-    return train(model, *PAIR, **{"steps": 12, "batch_size": 8, "device": "cuda", "log_every": 4} | settings)
+    return train(model, *PAIR, Loop(**{"steps": 12, "batch_size": 8, "device": "cuda", "log_every": 4} | settings))
 
 
 def assert_close(one: Method, other: Method, rtol: float, atol: float) -> None:

@@ -24,6 +24,7 @@ from long_run import EVERY, STEPS, random_domain, small, training
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from zoo import OwnLabels
 
 from cdlm import checkpoints
 from cdlm.checkpoints import (
@@ -41,9 +42,10 @@ from cdlm.checkpoints import (
 from cdlm.methods.base import Learner, Method
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
+from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.processes import Team
-from cdlm.training import Interrupted, LossWindow, TrainingError, noted_interrupts, restore_random, train
+from cdlm.training import Interrupted, Loop, LossWindow, TrainingError, noted_interrupts, restore_random, train
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
 RUN = {"method": "A", "seed": 0}
@@ -279,6 +281,9 @@ METHODS = {
     "cdlm": lambda: CDLM(CDLMConfig.of(width=2, latent=2)),
     "cdlm, batch norm": lambda: CDLM(CDLMConfig.of(width=2, latent=2, normalization="batch")),
     "cdlm, alternating": lambda: CDLM(CDLMConfig.of(width=2, latent=2, updates="alternating", inner_phi=2)),
+    "mcd": lambda: MCD(MCDConfig(width=2, inner=2)),
+    "own labels each epoch": lambda: OwnLabels(),
+    "own labels every second step": lambda: OwnLabels(label_every=2),
     "cdlm, pca": lambda: CDLM(CDLMConfig.of(width=2, latent=2, features="pca")),
 }
 
@@ -295,11 +300,11 @@ class Killed(Exception):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     """Stopped after three rows, whatever the method; what is not in the checkpoint is another one each time."""
-    settings = {"steps": 9, "batch_size": 4, "log_every": 2, "checkpoint_every": 3}
+    loop, path = Loop(9, batch_size=4, log_every=2, checkpoint_every=3), tmp_path / "c.safetensors"
+    kept = replace(loop, checkpoint=path)
     pair = random_domain("s", 0), random_domain("t", 1)
     expected = built(name)
-    log = train(expected, *pair, **settings)
-    path = tmp_path / "c.safetensors"
+    log = train(expected, *pair, loop)
 
     def stop_at(step: int):
         def report(row: dict) -> None:
@@ -307,13 +312,13 @@ def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -
                 raise Killed
         return report
     with pytest.raises(Killed):
-        train(built(name), *pair, **settings, checkpoint=path, report=stop_at(4))
+        train(built(name), *pair, kept, stop_at(4))
     for step in (6, 8):
         torch.manual_seed(step)                                     # nothing of a process's own past may count
         with pytest.raises(Killed):
-            train(METHODS[name](), *pair, **settings, checkpoint=path, report=stop_at(step))
+            train(METHODS[name](), *pair, kept, stop_at(step))
     resumed, rows = METHODS[name](), []
-    assert train(resumed, *pair, **settings, checkpoint=path, report=rows.append) == log == rows
+    assert train(resumed, *pair, kept, rows.append) == log == rows
     assert equal_weights(resumed.state_dict(), expected.state_dict())
     assert read_checkpoint(path).step == 9
 
@@ -332,15 +337,15 @@ def test_a_finished_training_that_is_resumed_has_nothing_left_to_do(whole, tmp_p
 
 def test_torchs_own_random_numbers_go_on_where_they_were(tmp_path: Path) -> None:
     class Dropped(SourceOnly):
-        def forward(self, batch, eps, progress):
-            return super().forward(replace(batch, x_s=nn.functional.dropout(batch.x_s)), eps, progress)
+        def forward(self, batch, eps, now):
+            return super().forward(replace(batch, x_s=nn.functional.dropout(batch.x_s)), eps, now)
     pair, results = (random_domain("s", 0), random_domain("t", 1)), []
     for path, seeds in ((None, (0,)), (tmp_path / "c", (0, 1))):
         for seed in seeds:
             torch.manual_seed(0)
             model = Dropped(SourceConfig(width=2))
             torch.manual_seed(seed)
-            train(model, *pair, 5, batch_size=4, checkpoint=path, checkpoint_every=3)
+            train(model, *pair, Loop(5, batch_size=4, checkpoint=path, checkpoint_every=3))
         results.append(model.state_dict())
     assert equal_weights(*results)
 
@@ -356,10 +361,11 @@ def test_another_runs_checkpoint_is_refused_with_the_difference(tmp_path: Path, 
     path = tmp_path / "c"
     training(path)
     before = path.read_bytes()
-    words_of_train = {"method": small(), "source": random_domain("s", 0), "target": random_domain("t", 1), "steps": STEPS,
-                      "batch_size": 4, "log_every": 2, "checkpoint": path} | changes
+    loop = Loop(STEPS, batch_size=4, log_every=2, checkpoint=path)
+    how = {name: changes[name] for name in changes if name not in ("method", "source")}
+    who = {"method": small(), "source": random_domain("s", 0)} | {name: changes[name] for name in changes if name not in how}
     with pytest.raises(CheckpointError, match=words):
-        train(**words_of_train)
+        train(**who, target=random_domain("t", 1), loop=replace(loop, **how))
     assert path.read_bytes() == before
 
 
@@ -392,7 +398,7 @@ def test_preparation_is_kept_and_not_repeated(tmp_path: Path) -> None:
     for times in (1, 0):
         model = Prepared()
         pair = random_domain("s", 0), random_domain("t", 1, 30)
-        train(model, *pair, 4, batch_size=4, checkpoint=tmp_path / "c", checkpoint_every=2)
+        train(model, *pair, Loop(4, batch_size=4, checkpoint=tmp_path / "c", checkpoint_every=2))
         assert model.times == times and model.seen.tolist() == [40, 30]
 
 
@@ -524,7 +530,7 @@ class Scripted(Method):
     def learners(self) -> list[Learner]:
         return [Learner("all", (self.weight,), 0.1)]
 
-    def forward(self, batch, eps, progress):
+    def forward(self, batch, eps, now):
         losses = {name: torch.tensor(value) for name, value in self.losses[min(self.calls, len(self.losses) - 1)].items()}
         self.calls += 1
         return 0 * self.weight, losses
@@ -532,7 +538,7 @@ class Scripted(Method):
 
 def train_scripted(*losses: dict[str, float], **more) -> list[dict]:
     settings = {"steps": 12, "batch_size": 2, "log_every": 6} | more
-    return train(Scripted(*losses), random_domain("s", 0), random_domain("t", 1), **settings)
+    return train(Scripted(*losses), random_domain("s", 0), random_domain("t", 1), Loop(**settings))
 
 
 @pytest.mark.parametrize("value, shown", [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf"), (-4e8, "-4e+08")])
@@ -598,7 +604,7 @@ def test_the_loop_reads_nothing_from_the_device_between_two_rows() -> None:
     counts = []
     for log_every in (1, 8):
         with Counted() as counted:
-            train(built("dann"), random_domain("s", 0), random_domain("t", 1), 8, batch_size=4, log_every=log_every)
+            train(built("dann"), random_domain("s", 0), random_domain("t", 1), Loop(8, batch_size=4, log_every=log_every))
         counts.append(counted.waits)
     assert counts == [0, 0]                         # rows themselves are read as one list, which is not counted here
 
@@ -611,7 +617,7 @@ def test_networks_are_compiled_once_and_only_while_training(whole, monkeypatch: 
     counter, compile = CompileCounter(), torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile(function, backend=counter))
     model, pair = small(), (random_domain("s", 0), random_domain("t", 1))
-    log = train(model, *pair, STEPS, batch_size=4, log_every=2, compile=True)
+    log = train(model, *pair, Loop(STEPS, batch_size=4, log_every=2, compile=True))
     assert 4 <= counter.frame_count <= 8                            # encoder, decoder, classifier, discriminator: one or two sizes
     assert all("forward" not in vars(network) for network in model.children())
     assert log == whole[1] and equal_weights(model.state_dict(), whole[0])
@@ -620,7 +626,7 @@ def test_networks_are_compiled_once_and_only_while_training(whole, monkeypatch: 
 @pytest.mark.slow
 def test_really_compiled_networks_make_the_same_steps() -> None:
     pair = random_domain("s", 0), random_domain("t", 1)
-    logs = [train(small(), *pair, 6, batch_size=4, log_every=2, compile=wanted) for wanted in (True, False)]
+    logs = [train(small(), *pair, Loop(6, batch_size=4, log_every=2, compile=wanted)) for wanted in (True, False)]
     for one, other in zip(*logs, strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
 
@@ -630,8 +636,8 @@ def test_another_order_of_memory_changes_nothing(whole, tmp_path: Path) -> None:
     pair, logs = (random_domain("s", 0), random_domain("t", 1)), []
     for wanted in (True, False):
         model = small()
-        logs.append(train(model, *pair, STEPS, batch_size=4, log_every=2, channels_last=wanted, checkpoint=tmp_path / "c",
-                          checkpoint_every=15))
+        loop = Loop(STEPS, batch_size=4, log_every=2, channels_last=wanted, checkpoint=tmp_path / "c", checkpoint_every=15)
+        logs.append(train(model, *pair, loop))
     for log in logs:
         for row, expected in zip(log, whole[1], strict=True):
             assert row == pytest.approx(expected, rel=1e-4)
@@ -641,8 +647,8 @@ def test_half_precision_stays_near_and_can_be_resumed(whole, tmp_path: Path) -> 
     pair, results = (random_domain("s", 0), random_domain("t", 1)), []
     for _ in range(2):
         model = small()
-        log = train(model, *pair, STEPS, batch_size=4, log_every=2, precision="bfloat16", checkpoint=tmp_path / "c",
-                    checkpoint_every=15)
+        loop = Loop(STEPS, batch_size=4, log_every=2, precision="bfloat16", checkpoint=tmp_path / "c", checkpoint_every=15)
+        log = train(model, *pair, loop)
         results.append((log, model.state_dict()))
     assert results[0][0] == results[1][0] and equal_weights(results[0][1], results[1][1])
     assert all(value.dtype == torch.float32 for value in model.state_dict().values())

@@ -18,7 +18,7 @@ from cdlm.data.augment import Augment
 from cdlm.data.batches import DomainBatch
 from cdlm.data.domains import Domain, load_domain
 from cdlm.gradients import reversal_strength
-from cdlm.methods.base import Method, draw_noise, linear_decay
+from cdlm.methods.base import Method, Now, draw_noise, linear_decay
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.improved import (
     ImprovedCDLM,
@@ -35,7 +35,7 @@ from cdlm.methods.plain import Plain, PlainConfig, plain_table
 from cdlm.nets import DomainBatchNorm, Encoder, facing, standardized
 from cdlm.runs import Measuring, RunSpec, evaluate, load_run, read_json, run
 from cdlm.settings import flat
-from cdlm.training import Trainer, changed, train
+from cdlm.training import Loop, Trainer, changed, train
 
 OFF = {"domain_statistics": False, "conditional": False, "entropy": 0.0, "self_training": 0.0, "draws_plain": False}
 SMALL = {"width": 4, "latent": 4}
@@ -71,7 +71,7 @@ def reached(method: Method, name: str, parts: tuple[str, ...], progress: float =
     """Parts of a method that one of its losses has a gradient for; a pass forward for each, as a seam is passed once."""
     batch, found = batch or pair(), set()
     for part in parts:
-        _, losses = method(batch, noise(method), progress)
+        _, losses = method(batch, noise(method), Now(progress))
         if any(bool(g.any()) for g in gradients(losses[name], getattr(method, part))):
             found.add(part)
     return found
@@ -91,7 +91,7 @@ def test_without_its_additions_it_is_cdlm(changes: dict, progress: float) -> Non
     improved.load_state_dict(cdlm.state_dict())
     eps, found = noise(cdlm), []
     for method in (cdlm, improved):
-        objective, losses = method(pair(), eps, progress)
+        objective, losses = method(pair(), eps, Now(progress))
         objective.backward()
         found.append((objective.item(), {k: v.item() for k, v in losses.items()}))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-12)
@@ -421,7 +421,7 @@ def test_plain_has_no_codes_to_train_and_rates_that_fall() -> None:
 def test_the_reversal_of_plain_warms_up() -> None:
     def encoder_gradient(progress: float) -> Tensor:
         plain = made(Plain, PlainConfig.of(**SMALL, reversal=0.5))
-        return gradients(plain(pair(), noise(plain), progress)[1]["adv"], plain.encoder.h)[0]
+        return gradients(plain(pair(), noise(plain), Now(progress))[1]["adv"], plain.encoder.h)[0]
     assert not encoder_gradient(0.0).any()
     ratio = reversal_strength(0.2) / reversal_strength(0.9)
     assert torch.allclose(encoder_gradient(0.2), ratio * encoder_gradient(0.9), rtol=1e-9, atol=1e-15)
@@ -459,7 +459,7 @@ def test_changed_images_come_with_what_they_were() -> None:
     (ImprovedCDLM, ImprovedConfig.of(**SMALL, confidence=0.1)), (Plain, PlainConfig.of(**SMALL, **ALL))])
 def test_a_resumed_training_with_changed_images_ends_bit_for_bit(domains: tuple[Domain, Domain], tmp_path: Path,
                                                                  method: type, config: object) -> None:
-    how = {"steps": 8, "batch_size": 8, "log_every": 2, "checkpoint_every": 4, "augment": AUGMENT, "strong": STRONG}
+    how = Loop(8, batch_size=8, log_every=2, checkpoint_every=4, augment=AUGMENT, strong=STRONG)
     def fresh() -> Method:
         torch.manual_seed(0)
         return method(config)
@@ -467,11 +467,12 @@ def test_a_resumed_training_with_changed_images_ends_bit_for_bit(domains: tuple[
         if row["step"] == 6:
             raise KeyboardInterrupt
     straight, resumed, path = fresh(), fresh(), tmp_path / "state"
-    log = train(straight, *domains, **how)
+    kept = replace(how, checkpoint=path)
+    log = train(straight, *domains, how)
     with pytest.raises(KeyboardInterrupt):
-        train(fresh(), *domains, **how, checkpoint=path, report=stop)
+        train(fresh(), *domains, kept, stop)
     assert path.exists()
-    assert train(resumed, *domains, **how, checkpoint=path) == log
+    assert train(resumed, *domains, kept) == log
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 

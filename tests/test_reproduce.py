@@ -24,11 +24,12 @@ from tqdm import tqdm
 
 from cdlm import cli, plan, reproduce
 from cdlm.cli import job_line, parse_seeds, summary
+from cdlm.methods.registry import METHODS
 from cdlm.paper import PAPER, TASKS
 from cdlm.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
 from cdlm.reproduce import RECORDED, by_cause, by_dask, by_processes, carry_out, is_valid, record_of, selections, steps_done
 from cdlm.results import cell_values, paper_value, read_runs, result_rows
-from cdlm.runs import METHODS, OLD_NAMES, RunError, RunSpec, build_config, read_json, read_record, record_path, write_json
+from cdlm.runs import OLD_NAMES, RunError, RunSpec, build_config, read_json, read_record, record_path, write_json
 from cdlm.selection import RULES
 from cdlm.settings import flat
 

@@ -22,8 +22,8 @@ from cdlm.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
 from cdlm.data.archives import DataError
 from cdlm.data.catalog import CATALOG, open_domain
 from cdlm.data.domains import DOMAIN_NAMES, checksum, load_domain
+from cdlm.methods.registry import METHODS
 from cdlm.runs import (
-    METHODS,
     RunError,
     RunSpec,
     build_config,

@@ -16,8 +16,9 @@ from cdlm.methods.cdlm import CDLMConfig, Weights
 from cdlm.methods.dann import DANNConfig
 from cdlm.methods.improved import ImprovedConfig
 from cdlm.methods.plain import PlainConfig
+from cdlm.methods.registry import METHODS
 from cdlm.methods.source import SourceConfig
-from cdlm.runs import METHODS, RunError, build_config
+from cdlm.runs import RunError, build_config
 from cdlm.settings import Count, Images, Settings, Span, flat, from_flat, kinds_of, refusal, with_flat, words_of
 from cdlm.training import Trainer
 
@@ -149,7 +150,7 @@ def test_settings_of_ones_own() -> None:
 SMALL = {"cdlm": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5},
          "improved": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5, "confidence": 0.05},
          "plain": {"width": 4, "latent": 3, "reversal": 0.2, "confidence": 0.05}, "dann": {"width": 4, "hidden": 5},
-         "source": {"width": 4}}
+         "source": {"width": 4}, "mcd": {"width": 4}}
 ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
 FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0}}
 

@@ -16,6 +16,7 @@ from torch.distributions import AffineTransform
 
 from cdlm.methods.cdlm import cross_codes
 from cdlm.modulation import modulate
+from cdlm.moments import modulated_mean, modulated_sigma, modulated_variance, simplified_mean, simplified_sigma
 from cdlm.nets import Encoded
 from cdlm.theory import symbols as sy
 from cdlm.theory.moments import (
@@ -27,12 +28,7 @@ from cdlm.theory.moments import (
     eq_6,
     expect_code,
     expect_two_moments,
-    modulated_mean,
-    modulated_sigma,
-    modulated_variance,
-    simplified_mean,
     simplified_mean_error,
-    simplified_sigma,
     simplified_sigma_error,
 )
 

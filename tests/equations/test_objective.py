@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
 
+from cdlm import losses, moments
 from cdlm.data.batches import DomainBatch
 from cdlm.gradients import reversal_strength, set_gradients
 from cdlm.losses import adversarial_loss, consistency_loss, kl_divergence, reconstruction_loss
@@ -251,8 +252,8 @@ def test_divergences_are_the_symbolic_ones(reading: str) -> None:
     values = [[function(*(float(v[i, j]) for v in (own.mu, own.sigma, other.mu, other.sigma, other.h)), 0.8, 0.3)
                for j in range(3)] for i in range(6)]
     expected = torch.tensor(values, dtype=torch.float64)
-    close(theory.code_kl(own, other, 0.8, 0.3, reading), expected.sum(1).mean())
-    close(theory.code_kl(own, other, 0.8, 0.3, reading, "mean"), expected.mean())
+    close(moments.code_kl(own, other, 0.8, 0.3, reading), expected.sum(1).mean())
+    close(moments.code_kl(own, other, 0.8, 0.3, reading, "mean"), expected.mean())
 
 
 @pytest.mark.equation(18, check="gradient")
@@ -261,7 +262,7 @@ def test_gradients_of_the_divergences_and_whom_they_reach(reading: str) -> None:
     own, other = (Encoded(*(value.requires_grad_() for value in encoded(seed, 1, 1))) for seed in (20, 30))
     price, symbols = symbolic_kl(reading)
     inputs = (own.mu, own.sigma, other.mu, other.sigma, other.h)
-    got = torch.autograd.grad(theory.code_kl(own, other, 0.8, 0.3, reading), inputs, allow_unused=True)
+    got = torch.autograd.grad(moments.code_kl(own, other, 0.8, 0.3, reading), inputs, allow_unused=True)
     for symbol, gradient in zip(symbols, got):
         derivative = price.diff(symbol)
         assert (gradient is None) == (derivative == 0)
@@ -273,8 +274,8 @@ def test_gradients_of_the_divergences_and_whom_they_reach(reading: str) -> None:
 def test_marginal_divergence_reaches_h_through_mean_and_variance() -> None:
     own, other = encoded(40), encoded(50)
     h = other.h.clone().requires_grad_()
-    got, = torch.autograd.grad(theory.code_kl(own, other._replace(h=h), 0.8, 0.3, "marginal"), h)
-    mean, deviation = theory.code_moments(own, other, 0.8, 0.3, "marginal")
+    got, = torch.autograd.grad(moments.code_kl(own, other._replace(h=h), 0.8, 0.3, "marginal"), h)
+    mean, deviation = moments.code_moments(own, other, 0.8, 0.3, "marginal")
     by_mean = (mean * 0.8 * own.sigma).mean(0) / 6
     by_variance = (0.64 * own.sigma**2 * (1 - 1 / deviation**2) / 2).mean(0) * 2 * (other.h - other.h.mean(0)) / 6
     close(got, by_mean + by_variance)
@@ -285,10 +286,10 @@ def test_marginal_divergence_reaches_h_through_mean_and_variance() -> None:
 @settings(max_examples=20, deadline=None)
 def test_divergences_are_those_of_torch_distributions(seed: int) -> None:
     own, other = encoded(seed), encoded(seed + 7)
-    for reading in theory.CODE_READINGS:
-        mean, deviation = theory.code_moments(own, other, 0.9, 0.2, reading)
+    for reading in moments.CODE_READINGS:
+        mean, deviation = moments.code_moments(own, other, 0.9, 0.2, reading)
         by_torch = torch_kl(Normal(mean, deviation), Normal(0.0, 1.0)).sum(1).mean()
-        close(theory.code_kl(own, other, 0.9, 0.2, reading), by_torch)
+        close(moments.code_kl(own, other, 0.9, 0.2, reading), by_torch)
         close(kl_divergence(mean, deviation), by_torch)
 
 
@@ -299,7 +300,7 @@ def test_moments_are_those_of_modulated_codes() -> None:
     for reading, h in (("conditional", other.h[:1]), ("marginal", other.h[pick])):
         z = modulate(own.mu, own.sigma, h, double(count, 2, seed=6), 0.8, 0.3)
         given_other = other._replace(h=other.h[:1]) if reading == "conditional" else other
-        mean, deviation = theory.code_moments(own, given_other, 0.8, 0.3, reading)
+        mean, deviation = moments.code_moments(own, given_other, 0.8, 0.3, reading)
         assert ((z.mean(0) - mean[0]).abs() < 4.5 * deviation[0] / count**0.5).all()
         assert ((z.std(0) / deviation[0] - 1).abs() < 4.5 / (2 * count) ** 0.5).all()
 
@@ -311,18 +312,18 @@ def test_defaults_and_readings() -> None:
                 "marginal": (own.mu + own.sigma * other.h.mean(0),
                              own.sigma * (other.h.std(0, correction=0) ** 2 + 0.01).sqrt()),
                 "simplified": (own.mu + other.mu, own.sigma * other.sigma)}
-    assert theory.CODE_READINGS == tuple(expected)
+    assert moments.CODE_READINGS == tuple(expected)
     for reading, (mean, deviation) in expected.items():
-        got = theory.code_moments(own, other, reading=reading)
+        got = moments.code_moments(own, other, reading=reading)
         close(got[0], mean)
         close(got[1], deviation)
-        close(theory.code_kl(own, other, reading=reading), torch_kl(Normal(mean, deviation), Normal(0.0, 1.0)).sum(1).mean())
-    close(theory.code_moments(own, other)[1], own.sigma)
-    assert torch.equal(theory.code_kl(own, other), kl_divergence(own.mu, own.sigma))
+        close(moments.code_kl(own, other, reading=reading), torch_kl(Normal(mean, deviation), Normal(0.0, 1.0)).sum(1).mean())
+    close(moments.code_moments(own, other)[1], own.sigma)
+    assert torch.equal(moments.code_kl(own, other), kl_divergence(own.mu, own.sigma))
     with pytest.raises(ValueError, match="'aggregate'"):
-        theory.code_moments(own, other, reading="aggregate")
+        moments.code_moments(own, other, reading="aggregate")
     with pytest.raises(ValueError, match="'none'"):
-        theory.code_kl(own, other, reduction="none")
+        moments.code_kl(own, other, reduction="none")
 
 
 @pytest.mark.equation(18, check="derivation")
@@ -331,24 +332,24 @@ def test_defaults_and_readings() -> None:
 def test_conditional_exceeds_marginal_by_the_capacity(seed: int, g1: float, g2: float) -> None:
     own, other = encoded(seed), encoded(seed + 5)
     rolled = [Encoded(*(value.roll(k, 0) for value in other)) for k in range(6)]
-    conditional = sum(theory.code_kl(own, one, g1, g2, "conditional") for one in rolled) / 6
+    conditional = sum(moments.code_kl(own, one, g1, g2, "conditional") for one in rolled) / 6
     capacity = 0.5 * torch.log1p(g1**2 * other.h.var(0, correction=0) / g2**2).sum()
-    close(conditional - theory.code_kl(own, other, g1, g2, "marginal"), capacity, rtol=1e-8, atol=1e-8)
+    close(conditional - moments.code_kl(own, other, g1, g2, "marginal"), capacity, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.equation(18, check="extremes")
 def test_no_noise_and_extreme_deviations() -> None:
     own, other = encoded(80), encoded(90)
-    finite = {reading: bool(theory.code_kl(own, other, 1.0, 0.0, reading).isfinite()) for reading in theory.CODE_READINGS}
+    finite = {reading: bool(moments.code_kl(own, other, 1.0, 0.0, reading).isfinite()) for reading in moments.CODE_READINGS}
     assert finite == {"base": True, "conditional": False, "marginal": True, "simplified": True}
-    assert theory.code_kl(own, other, 1.0, 0.0, "conditional") == math.inf
+    assert moments.code_kl(own, other, 1.0, 0.0, "conditional") == math.inf
     for scale in (math.exp(-6), math.exp(3)):
-        for reading in theory.CODE_READINGS:
+        for reading in moments.CODE_READINGS:
             wide = own._replace(sigma=scale * own.sigma)
-            single = theory.code_kl(*(Encoded(*(v.float() for v in one)) for one in (wide, other)), reading=reading)
-            close(single.double(), theory.code_kl(wide, other, reading=reading), rtol=1e-5, atol=1e-5)
+            single = moments.code_kl(*(Encoded(*(v.float() for v in one)) for one in (wide, other)), reading=reading)
+            close(single.double(), moments.code_kl(wide, other, reading=reading), rtol=1e-5, atol=1e-5)
             inputs = wide.sigma.clone().requires_grad_()
-            gradient, = torch.autograd.grad(theory.code_kl(wide._replace(sigma=inputs), other, reading=reading), inputs)
+            gradient, = torch.autograd.grad(moments.code_kl(wide._replace(sigma=inputs), other, reading=reading), inputs)
             assert gradient.isfinite().all()
 
 
@@ -389,10 +390,10 @@ def test_with_one_q_it_bounds_the_evidence_and_with_the_base_price_it_does_not()
     evidence = theory.linear_log_evidence(x, W, tau).item()
     own, other = (Encoded(*(torch.tensor([[v]]).double() for v in one)) for one in ((0.45, 1.0, 0.5), (0.0, 1.0, 0.5)))
     values = {}
-    for paid in theory.CODE_READINGS:
-        for decoded in theory.CODE_READINGS[:2]:
-            drawn = theory.linear_log_likelihood(x, *theory.code_moments(own, other, reading=decoded), W, tau)
-            values[paid, decoded] = drawn.item() - theory.code_kl(own, other, reading=paid).item()
+    for paid in moments.CODE_READINGS:
+        for decoded in moments.CODE_READINGS[:2]:
+            drawn = theory.linear_log_likelihood(x, *moments.code_moments(own, other, reading=decoded), W, tau)
+            values[paid, decoded] = drawn.item() - moments.code_kl(own, other, reading=paid).item()
     assert values["base", "base"] < evidence and values["conditional", "conditional"] < evidence
     assert values["base", "conditional"] > evidence + 1
 
@@ -432,7 +433,7 @@ def test_consistency_losses_are_the_symbolic_ones(seed: int) -> None:
     text = sum(numbers(theory.eq_20().rhs, (*IMAGES, B1, B2), [*one, 0.3, 0.7]) for one in at) / 4
     close(consistency_loss(hat, tilde, hat_o, tilde_o, 0.3, 0.7), text)
     printed = sum(numbers(theory.eq_20_as_printed().rhs, (*IMAGES, B1, B2, V), [*one, 0.3, 0.7, 1.4]) for one in at) / 4
-    close(theory.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o, 0.3, 0.7, 1.4), printed)
+    close(losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o, 0.3, 0.7, 1.4), printed)
 
 
 @pytest.mark.equation(20, check="library")
@@ -443,16 +444,16 @@ def test_consistency_losses_are_log_likelihoods_of_torch() -> None:
         return Normal(mean, math.sqrt(0.5)).log_prob(x).sum((1, 2, 3))
     expected = (0.1 * (log_p(x, hat) - log_p(x, tilde)).square().mean()
                 + 0.01 * (log_p(x_o, hat_o) - log_p(x_o, tilde_o)).square().mean())
-    close(theory.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o), expected)
+    close(losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o), expected)
     kl_s, kl_t = (torch_kl(Normal(a, math.sqrt(0.5)), Normal(b, math.sqrt(0.5))).sum((1, 2, 3)).mean()
                   for a, b in ((hat, tilde), (hat_o, tilde_o)))
     close(consistency_loss(hat, tilde, hat_o, tilde_o), 0.1 * kl_s + 0.01 * kl_t)
     close(consistency_loss(hat, tilde, hat_o, tilde_o, reduction="mean") * 18, 0.1 * kl_s + 0.01 * kl_t)
     laplace = [(Laplace(a, 1.0).log_prob(a) - Laplace(a, 1.0).log_prob(b)).sum((1, 2, 3)).mean()
                for a, b in ((hat, tilde), (hat_o, tilde_o))]
-    close(theory.consistency_l1(hat, tilde, hat_o, tilde_o), 0.1 * laplace[0] + 0.01 * laplace[1])
-    close(theory.consistency_l1(hat, tilde, hat_o, tilde_o, 0.3, 0.7), 0.3 * laplace[0] + 0.7 * laplace[1])
-    close(theory.consistency_l1(hat, tilde, hat_o, tilde_o, reduction="mean") * 18, 0.1 * laplace[0] + 0.01 * laplace[1])
+    close(losses.consistency_l1(hat, tilde, hat_o, tilde_o), 0.1 * laplace[0] + 0.01 * laplace[1])
+    close(losses.consistency_l1(hat, tilde, hat_o, tilde_o, 0.3, 0.7), 0.3 * laplace[0] + 0.7 * laplace[1])
+    close(losses.consistency_l1(hat, tilde, hat_o, tilde_o, reduction="mean") * 18, 0.1 * laplace[0] + 0.01 * laplace[1])
 
 
 @pytest.mark.equation(20, check="gradient")
@@ -461,12 +462,12 @@ def test_gradients_of_the_consistency_losses() -> None:
     hat, tilde, x, hat_o, tilde_o, x_o = images
     at = [value.item() for value in images]
     for loss, expression in ((consistency_loss(hat, tilde, hat_o, tilde_o), theory.eq_20().rhs),
-                             (theory.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o), theory.eq_20_as_printed().rhs)):
+                             (losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o), theory.eq_20_as_printed().rhs)):
         got = torch.autograd.grad(loss, images, allow_unused=True)
         for symbol, gradient in zip(IMAGES, got):
             expected = numbers(expression.diff(symbol), (*IMAGES, B1, B2, V), [*at, 0.1, 0.01, 0.5])
             close(0.0 if gradient is None else gradient.item(), expected)
-    got = torch.autograd.grad(theory.consistency_l1(hat, tilde, hat_o, tilde_o), (hat, tilde, hat_o, tilde_o))
+    got = torch.autograd.grad(losses.consistency_l1(hat, tilde, hat_o, tilde_o), (hat, tilde, hat_o, tilde_o))
     ways = (hat - tilde).sign(), (hat_o - tilde_o).sign()
     signs = [0.1 * ways[0], -0.1 * ways[0], 0.01 * ways[1], -0.01 * ways[1]]
     for gradient, sign in zip(got, signs):
@@ -478,15 +479,15 @@ def test_images_with_equal_errors_are_consistent_as_printed() -> None:
     x, error = double(2, 1, 4, 4), double(2, 1, 4, 4, seed=1)
     turned = error.flip(2)                                   # as long, elsewhere
     same = torch.zeros_like(x)
-    close(theory.consistency_as_printed(x, x + error, x + turned, same, same, same), 0.0)
+    close(losses.consistency_as_printed(x, x + error, x + turned, same, same, same), 0.0)
     assert consistency_loss(x + error, x + turned, same, same) > 1
-    assert theory.consistency_as_printed(x, x + error, x + 2 * turned, same, same, same) > 1
+    assert losses.consistency_as_printed(x, x + error, x + 2 * turned, same, same, same) > 1
 
 
 @pytest.mark.equation(20, check="formula")
 def test_consistency_refuses_other_reductions() -> None:
     images = five_images(1, 2, 1, 2, 2)[:4]
-    for loss in (consistency_loss, theory.consistency_l1):
+    for loss in (consistency_loss, losses.consistency_l1):
         with pytest.raises(ValueError, match="'none'"):
             loss(*images, reduction="none")
 
@@ -733,7 +734,7 @@ def test_the_costs_of_the_model_are_the_terms_of_equation_18(model: CDLM, batch:
     s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
     images = generate(model.decoder, cross_codes(s, t, torch.Generator().manual_seed(0)))
     loss = cdlm_losses(model, batch, s, t, images, 1.0)
-    objective = theory.source_objective(batch.x_s, images.x_hat_st, theory.code_kl(s, t), theory.code_kl(t, s))
+    objective = theory.source_objective(batch.x_s, images.x_hat_st, moments.code_kl(s, t), moments.code_kl(t, s))
     close(objective, -loss["rec"] - loss["kl"] - 392 * math.log(math.pi))
 
 
