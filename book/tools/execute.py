@@ -230,9 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error("--jobs wants at least one kernel")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)      # also where a shell started this with interrupts ignored
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         return int(not execute_all(chapters(options.chapter), options.force, options.jobs))
     except ChapterError as error:
@@ -241,6 +239,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; what was not finished is as it was", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":
