@@ -15,7 +15,7 @@ endif
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test test-all sync adopt execute ledger check lint clean
+.PHONY: help book lab test test-all sync adopt execute ledger check ready lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -48,14 +48,14 @@ test-all: $(VENV)/.all ## everything: every chapter executed, faults, end to end
 	$(PY) -m pytest -q
 
 sync: $(VENV)/.all ## texts to notebooks, chapters to package; DISCARD=20_vae drops edits made in its notebook
-	$(PY) book/tools/sync.py $(if $(DISCARD),--discard "$(DISCARD)")
 	$(PY) book/tools/export.py
+	$(PY) book/tools/sync.py $(if $(DISCARD),--discard "$(DISCARD)")
 
 adopt: $(VENV)/.all ## bring edits made in a notebook back into its text: CHAPTER=20_vae
 	$(PY) book/tools/sync.py --adopt "$(CHAPTER)"
 
-execute: $(VENV)/.all ## run the chapters that changed; CHAPTER=20_vae for one, FORCE=1 in any case
-	$(PY) book/tools/execute.py "$(CHAPTER)" $(if $(FORCE),--force)
+execute: $(VENV)/.all ## run the chapters that are stale; CHAPTER=20_vae for one, FORCE=1 in any case, JOBS=1 one by one
+	$(PY) book/tools/execute.py "$(CHAPTER)" $(if $(FORCE),--force) $(if $(JOBS),--jobs $(JOBS))
 	$(PY) figures/from_notebooks.py
 	$(PY) figures/results_table.py
 
@@ -67,6 +67,12 @@ check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and pa
 	$(PY) book/tools/ledger.py --check
 	$(PY) figures/from_notebooks.py --check
 	$(PY) figures/results_table.py --check
+
+ready: ## all that a commit needs: sync, execute, ledger, check
+	$(MAKE) sync
+	$(MAKE) execute
+	$(MAKE) ledger
+	$(MAKE) check
 
 lint: $(VENV)/.all ## ruff over package, tools and tests
 	$(PY) -m ruff check cdlm book/tools book/_ext tests figures

@@ -104,8 +104,6 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
         for name, place in places.items():
             if hasattr(tool, name):
                 monkeypatch.setattr(tool, name, place)
-    for name in ("CDLM_PROFILE", "PYTHONHASHSEED", "TQDM_DISABLE"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back what execute.run changes
     return new
 
 

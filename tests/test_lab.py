@@ -12,10 +12,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import execute
 import nbformat
 import pytest
 from conftest import ROOT, House
+from fingerprint import why_stale
 
 CHAPTER = "95_figures"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -122,5 +122,5 @@ def test_a_chapter_opens_runs_and_saves_in_jupyterlab(lab: str, house: House) ->
     kept = nbformat.read(house.notebook(CHAPTER), as_version=4)
     assert [c.outputs for c in kept.cells if c.cell_type == "code"] == [c.outputs for c in code]
     # Outputs made in JupyterLab, here in the smallest size, do not pass for those of the book.
-    assert execute.stale(kept)
+    assert why_stale(kept)
     assert (ROOT / f"book/src/{CHAPTER}.md").read_bytes() == before

@@ -16,6 +16,7 @@ import nbformat
 import pytest
 import sync
 from conftest import HEADER, ROOT, House, code
+from fingerprint import run_fingerprint
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_output
 
@@ -477,7 +478,7 @@ def test_notebook_without_a_text_is_reported(synced: House, capsys: pytest.Captu
 def clean(house: House) -> House:
     """A house with nothing to complain of, so that a complaint comes from what a test does next."""
     notebook = read(house)
-    notebook.metadata["cdlm"]["run"] = chapters.run_fingerprint(notebook)
+    notebook.metadata["cdlm"]["run"] = run_fingerprint(notebook)
     write(house, notebook)
     assert export.main([]) == 0
     assert check.problems() == []
@@ -510,6 +511,6 @@ def test_check_sees_drift(synced: House, name: str, old: bytes, new: bytes) -> N
 def test_check_sees_an_error_in_the_outputs(synced: House) -> None:
     notebook = read(synced)
     notebook.cells[1].outputs = [new_output("error", ename="E", evalue="v", traceback=[])]
-    notebook.metadata["cdlm"]["run"] = chapters.run_fingerprint(notebook)
+    notebook.metadata["cdlm"]["run"] = run_fingerprint(notebook)
     write(synced, notebook)
     assert "10_a: a cell ended in an error" in check.problems()

@@ -1,13 +1,12 @@
 """Chapters in their two forms: the MyST text in ``book/src`` and the notebook in ``book``.
 
-The text is the source. The notebook carries, in its own metadata under ``cdlm``, two fingerprints: ``text``, of the
-cells as they were generated, and ``run``, of its outputs with everything they depend on. From the first we see that
-somebody edited the notebook; from the second, that its outputs are out of date or come from elsewhere.
+The text is the source. The notebook carries, in its own metadata under ``cdlm``, a fingerprint ``text`` of the cells as
+they were generated, from which we see that somebody edited the notebook, and what its outputs depend on, from which we
+see that they are out of date or come from elsewhere: see ``fingerprint.py``.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -121,62 +120,6 @@ def without_magics(source: str) -> str:
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
 
 
-def module_imports(source: str) -> set[str]:
-    """Dotted names of the ``cdlm`` modules that ``source`` imports; IPython magics are passed over."""
-    found = set()
-    for node in ast.walk(ast.parse(without_magics(source))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "cdlm":
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names if alias.name.split(".")[0] == "cdlm")
-    return found
-
-
-def _module_file(dotted: str) -> Path | None:
-    path = ROOT.joinpath(*dotted.split("."))
-    candidates = (path.with_suffix(".py"), path / "__init__.py")
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def dependencies(source: str) -> list[Path]:
-    """Files of ``cdlm`` that ``source`` imports, directly or through other modules of ``cdlm``.
-
-    Without ``__init__.py``, which holds nothing but a list of modules.
-    """
-    todo, found = list(module_imports(source)), set()
-    while todo:
-        file = _module_file(todo.pop())
-        if file is not None and file.name != "__init__.py" and file not in found:
-            found.add(file)
-            todo.extend(module_imports(file.read_text(encoding="utf-8")))
-    return sorted(found)
-
-
-def without_headings(module: Path) -> str:
-    """A generated module without empty lines and the comments that name chapter and heading, which change with every cell."""
-    lines = module.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if line.strip() and not re.match(r"# \d\d_\w+: ", line))
-
-
-def run_fingerprint(notebook: NotebookNode) -> str:
-    """Fingerprint of the outputs and of what they depend on: the code, the modules it imports, the records it reads."""
-    code = [cell.source.strip() for cell in notebook.cells if cell.cell_type == "code"]
-    whole = "\n".join(code)
-    try:
-        files = dependencies(whole)
-    except SyntaxError as error:
-        raise ChapterError(f"a code cell does not parse: {error.msg}: {(error.text or '').strip()}") from None
-    read = sorted(set(re.findall(r'read_record\("([\w./-]+)"', whole)) | set(re.findall(r'results/([\w./-]+)\.json"', whole)))
-    records = [BOOK / "results" / f"{name}.json" for name in read]
-    if "results/runs" in whole:                                                     # chapters that read every run there is
-        records += sorted((BOOK / "results/runs").glob("*.json"))
-    contents = [without_headings(file) if file in files else file.read_text(encoding="utf-8") for file in files + records
-                if file.is_file()]
-    outputs = [json.dumps(cell.outputs, sort_keys=True) for cell in notebook.cells if cell.cell_type == "code"]
-    return _sha(code + contents + outputs)
-
-
 def cell_id(kind: str, source: str, taken: set[str]) -> str:
     """An id that follows from the cell's content, so that regenerating a notebook changes nothing."""
     number = 0
@@ -186,24 +129,68 @@ def cell_id(kind: str, source: str, taken: set[str]) -> str:
     return name
 
 
+def statements(cell: NotebookNode) -> list[str]:
+    """What a code cell runs, statement by statement, without comments and docstrings; its source if it is no Python."""
+    try:
+        from cdlm.closure import read_room
+    except ImportError as error:
+        raise ChapterError(f"cdlm/closure.py cannot be used ({error}); `python book/tools/export.py` writes it") from None
+    magics = re.findall(r"^\s*([%!].*)$", cell.source, flags=re.M)
+    try:
+        return [*magics, *(statement.code for statement in read_room(without_magics(cell.source)).statements)]
+    except SyntaxError:
+        return [cell.source.strip()]
+
+
+def keep_outputs(cells: list[dict], previous: NotebookNode) -> None:
+    """Give to code cells the outputs that the same code had in ``previous``, however it was laid out there.
+
+    Cells that only define may be split and joined: what ran without output in one cell runs without output in another.
+    """
+    kept: dict[str, list[NotebookNode]] = {}
+    silent: set[str] = set()
+    for cell in previous.cells:
+        if cell.cell_type == "code":
+            kept.setdefault("\n".join(statements(cell)), []).append(cell)
+            if cell.execution_count is not None and not cell.outputs:
+                silent.update(statements(cell))
+    moved = False
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        lines = statements(nbformat.from_dict(cell))
+        if same := kept.get("\n".join(lines)):
+            old = same.pop(0)
+            cell |= {"execution_count": old.execution_count, "outputs": old.outputs}
+        elif set(lines) <= silent and cell["source"].strip():
+            cell["execution_count"], moved = 0, True
+    if moved:
+        count_cells(cells)
+
+
+def count_cells(cells: list[dict]) -> None:
+    """Number the cells that were run, in their order, as one whole run does."""
+    count = 0
+    for cell in cells:
+        if cell["cell_type"] == "code" and cell["execution_count"] is not None:
+            count += 1
+            cell["execution_count"] = count
+            for output in cell["outputs"]:
+                if "execution_count" in output:
+                    output["execution_count"] = count
+
+
 def generate(text: Path, previous: NotebookNode | None = None) -> NotebookNode:
     """The notebook of a chapter; outputs of ``previous`` are kept for cells whose code has not changed."""
-    source = read_text(text)
-    kept, taken = {}, set()
-    if previous is not None:
-        kept = {cell_id(cell.cell_type, cell.source, taken): cell for cell in previous.cells}
-    taken = set()
+    source, taken = read_text(text), set()
     cells = []
     for cell in source.cells:
-        name = cell_id(cell.cell_type, cell.source, taken)
         metadata = {key: cell.metadata[key] for key in ("mystnb", "tags") if key in cell.metadata}
-        new = {"cell_type": cell.cell_type, "id": name, "metadata": metadata, "source": cell.source}
-        if cell.cell_type == "code":
-            old = kept.get(name)
-            new |= {"execution_count": old.execution_count if old else None, "outputs": old.outputs if old else []}
-        cells.append(new)
-    fingerprints = {"text": text_fingerprint(source)}
-    if previous is not None and "run" in previous.metadata.get("cdlm", {}):
-        fingerprints["run"] = previous.metadata["cdlm"]["run"]
-    metadata = {"cdlm": fingerprints, "kernelspec": dict(KERNEL), "language_info": {"name": "python"}}
+        new = {"cell_type": cell.cell_type, "id": cell_id(cell.cell_type, cell.source, taken), "metadata": metadata,
+               "source": cell.source}  # fmt: skip
+        cells.append(new | ({"execution_count": None, "outputs": []} if cell.cell_type == "code" else {}))
+    noted = {}
+    if previous is not None:
+        keep_outputs(cells, previous)
+        noted = dict(previous.metadata.get("cdlm", {}))
+    metadata = {"cdlm": noted | {"text": text_fingerprint(source)}, "kernelspec": dict(KERNEL)}
+    metadata["language_info"] = {"name": "python"}
     return nbformat.from_dict({"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5})

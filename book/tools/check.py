@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from execute import stale
 from export import drift, package_files
+from fingerprint import why_stale
 
 from chapters import (
     BOOK,
@@ -35,8 +35,8 @@ def chapter_problems(text: Path) -> list[str]:
     if notebook_json(generate(text, notebook)).encode() != target.read_bytes():
         return [f"{text.stem}: the notebook is not as generated; `make sync`"]
     problems = []
-    if stale(notebook):
-        problems.append(f"{text.stem}: outputs are not of a whole run of this code; `make execute`")
+    if why := why_stale(notebook):
+        problems.append(f"{text.stem}: stale, because {why}; `make execute`")
     if any(output.output_type == "error" for cell in notebook.cells for output in cell.get("outputs", [])):
         problems.append(f"{text.stem}: a cell ended in an error")
     return problems

@@ -1,23 +1,31 @@
-"""Run the chapters whose code, modules or records have changed, and keep their outputs in the notebooks.
+"""Run the chapters whose outputs are out of date, and keep what comes out in the notebooks.
 
-    python book/tools/execute.py                    what has changed
+    python book/tools/execute.py                    what has changed, on as many kernels as there are cores
     python book/tools/execute.py 20_vae --force     one chapter, in any case
+    python book/tools/execute.py --jobs 1           one kernel at a time
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import signal
 import sys
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+from fingerprint import run_hash, state, why_stale
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
+from reads import noted
 
 from chapters import (
     BOOK,
@@ -27,22 +35,16 @@ from chapters import (
     notebook_json,
     notebook_path,
     read_notebook,
-    run_fingerprint,
+    text_fingerprint,
     write_atomically,
 )
 
 CELL_TIMEOUT_S = 1800
 WIDGET = "application/vnd.jupyter.widget-view+json"
+HOOK = Path(__file__).parent / "kernel"     # holds what every Python of a chapter runs first
 MACHINE_PATHS = tuple(
     f"{path}{os.sep}" for path in (ROOT, Path(sys.prefix), Path.home(), Path(tempfile.gettempdir())) if path.name
 )
-
-
-def stale(notebook: NotebookNode) -> bool:
-    """Whether the outputs are not those of a whole run of this very code."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    whole = all(cell.execution_count is not None for cell in code)
-    return not whole or notebook.metadata.get("cdlm", {}).get("run") != run_fingerprint(notebook)
 
 
 def machine_path(cell: NotebookNode) -> str | None:
@@ -69,22 +71,78 @@ def without_widgets(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return [output for output in outputs if WIDGET not in output.get("data", {})]
 
 
-def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
-    """A copy with fresh outputs. Raises ChapterError where a cell fails."""
-    fresh = nbformat.from_dict(notebook)
-    # One thread: sums are then taken in one order, whatever number of cores a machine has.
-    os.environ |= {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+class Kernels:
+    """The kernels at work, so that they can be ended together; after that no other one starts."""
+
+    def __init__(self) -> None:
+        self.clients: set[NotebookClient] = set()
+        self.ended = False
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def one(self, client: NotebookClient):
+        with self.lock:
+            if self.ended:
+                raise ChapterError("was not started")
+            self.clients.add(client)
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.clients.discard(client)
+
+    def end(self) -> None:
+        """Kill what is at work."""
+        with self.lock:
+            self.ended = True
+            for client in self.clients:
+                provisioner = getattr(client.km, "provisioner", None)
+                process = getattr(provisioner, "process", None)
+                if process is not None and process.poll() is None:
+                    # Its own session, made by jupyter_client: the group is the kernel with all that it started.
+                    os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+
+
+KERNELS = Kernels()
+
+
+def environment(profile: str, log: Path) -> dict[str, str]:
+    """What a kernel gets: the profile, one thread, and the hook that notes in ``log`` which files are read.
+
+    One thread: sums are then taken in one order, whatever number of cores a machine has.
+    """
+    places = [str(HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    settings = {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    reads = {"CDLM_READS": str(log), "CDLM_READS_ROOT": str(ROOT), "PYTHONPATH": os.pathsep.join(places)}
+    return os.environ | settings | reads
+
+
+def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
+    """Run all cells in place; what they read, as hashes by path. Raises ChapterError where one fails."""
     client = NotebookClient(
-        fresh,
+        notebook,
         timeout=CELL_TIMEOUT_S,
         record_timing=False,
         kernel_name="python3",
         resources={"metadata": {"path": str(BOOK)}},
     )
-    try:
-        client.execute()
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise ChapterError(re.sub(r"\x1b\[[\d;]*m", "", str(error)).rstrip()) from None  # without colors
+    with tempfile.TemporaryDirectory() as place, KERNELS.one(client):
+        log = Path(place) / "reads"
+        try:
+            client.execute(env=environment(profile, log))
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            raise ChapterError(re.sub(r"\x1b\[[\d;]*m", "", str(error)).rstrip()) from None  # without colors
+        try:
+            return noted(log)
+        except ValueError as error:
+            raise ChapterError(f"{error}; run it again") from None
+
+
+def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
+    """A copy with fresh outputs. Raises ChapterError where a cell fails."""
+    fresh = nbformat.from_dict(notebook)
+    before = state(fresh)               # code that is changed from here on was perhaps not what ran
+    reads = run_cells(fresh, profile)
     for cell in fresh.cells:
         cell.metadata.pop("execution", None)
         if "outputs" in cell:
@@ -93,7 +151,9 @@ def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
             raise ChapterError(f"an output holds a path of this machine, {path}: {cell.source.splitlines()[0]!r}")
     fresh.metadata.pop("widgets", None)
     fresh.metadata["language_info"] = {"name": "python"}
-    fresh.metadata["cdlm"] = {**notebook.metadata.get("cdlm", {}), "run": run_fingerprint(fresh)}
+    parts = state(fresh, reads) | {"uses": before["uses"]}
+    text = {name: value for name, value in notebook.metadata.get("cdlm", {}).items() if name == "text"}
+    fresh.metadata["cdlm"] = nbformat.from_dict(text | parts | {"run": run_hash(parts)})
     return fresh
 
 
@@ -103,35 +163,84 @@ def execute(text: Path, force: bool = False) -> bool:
     if not target.exists():
         raise ChapterError(f"{text.stem}: there is no notebook; `make sync` generates it")
     notebook = read_notebook(target)
-    if not force and not stale(notebook):
+    if not force and not why_stale(notebook):
         return False
     try:
-        write_atomically(target, notebook_json(run(notebook)))
+        fresh = run(notebook)
+        if not target.exists() or text_fingerprint(read_notebook(target)) != text_fingerprint(notebook):
+            raise ChapterError("the notebook was edited while it ran, and stays as it was saved; run it again")
+        write_atomically(target, notebook_json(fresh))
     except ChapterError as error:
         raise ChapterError(f"{text.stem}: {error}") from None
     return True
+
+
+def durations() -> dict[str, float]:
+    """Seconds that chapters took the last time, on this machine; {} where nobody knows."""
+    try:
+        return dict(json.loads(duration_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def duration_file() -> Path:
+    return ROOT / "_build" / "durations.json"
+
+
+def execute_all(texts: list[Path], force: bool, jobs: int) -> bool:
+    """Run chapters on ``jobs`` kernels, the longest first; a line for each as it ends. True if all went well."""
+    known, well = durations(), True
+    order = sorted(texts, key=lambda text: -known.get(text.stem, float("inf")))
+
+    def timed(text: Path) -> tuple[bool, float]:
+        start = time.monotonic()
+        return execute(text, force), time.monotonic() - start
+
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(timed, text): text for text in order}
+        try:
+            for done in as_completed(waiting):
+                text = waiting[done]
+                try:
+                    ran, seconds = done.result()
+                except ChapterError as error:
+                    print(f"error: {error}", file=sys.stderr, flush=True)
+                    well = False
+                    continue
+                print(f"{text.stem}: " + (f"executed in {seconds:.0f} s" if ran else "up to date"), flush=True)
+                if ran:
+                    known[text.stem] = round(seconds, 1)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            KERNELS.end()
+            raise
+    write_atomically(duration_file(), json.dumps(known, indent=1, sort_keys=True) + "\n")
+    return well
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("chapter", nargs="?", default="", help="part of a chapter's name")
     parser.add_argument("--force", action="store_true", help="run even what has not changed")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="kernels at a time (default: one for each core)")
     options = parser.parse_args(arguments)
-    failed = False
+    if options.jobs < 1:
+        parser.error("--jobs wants at least one kernel")
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        for text in chapters(options.chapter):
-            start = time.monotonic()
-            try:
-                ran = execute(text, options.force)
-            except ChapterError as error:
-                print(f"error: {error}", file=sys.stderr)
-                failed = True
-                continue
-            print(f"{text.stem}: " + (f"executed in {time.monotonic() - start:.0f} s" if ran else "up to date"))
+        return int(not execute_all(chapters(options.chapter), options.force, options.jobs))
     except ChapterError as error:
         print(f"error: {error}", file=sys.stderr)
-        failed = True
-    return int(failed)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was not finished is as it was", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":
