@@ -73,7 +73,8 @@ def conf(folder: Path) -> str:
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     def to(place: str) -> str:
         return Path(os.path.relpath(ROOT / place, folder)).as_posix()
-    paths = [f"sys.path.append(str(Path(__file__).parent / {to(place)!r}))" for place in config["sphinx"]["local_extensions"].values()]
+    places = config["sphinx"]["local_extensions"].values()
+    paths = [f"sys.path.append(str(Path(__file__).parent / {to(place)!r}))" for place in places]
     lines = [f"{name} = {value!r}" for name, value in sorted(settings(config, to("book")).items())]
     return BANNER + "\n".join(["import sys", "from pathlib import Path", "", *paths, "", *lines]) + "\n"
 
