@@ -35,7 +35,8 @@ $(VENV)/.all: $(VENV)/.book pyproject.toml
 	@touch $@
 
 book: $(VENV)/.book ## build the book into _build/html (needs no torch)
-	@$(PY) -c 'import sys; from importlib.metadata import version as v; sys.exit(not v("jupyter-book").startswith("1.") and "This book needs Jupyter Book 1.x, and %s is installed: say \"$(PY) -m pip install -r book/requirements.txt\"" % v("jupyter-book"))'
+	@found=$$($(BIN)/jupyter-book --version | head -n 1); case "$$found" in *Book*": 1."*) ;; *) \
+	echo "This book needs Jupyter Book 1.x, not $$found: say $(PY) -m pip install -r book/requirements.txt" >&2; exit 1;; esac
 	$(BIN)/jupyter-book build $(BOOK_ARGS) book/
 	@echo "Open _build/html/index.html"
 

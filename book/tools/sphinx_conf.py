@@ -23,8 +23,9 @@ IGNORED = ["_build", "Thumbs.db", ".DS_Store", "**.ipynb_checkpoints"]
 
 # From a key of _config.yml, with those above it, to Sphinx's name; or, after a dot, to an option of the theme.
 NAMES = {
-    "title": "html_title", "author": "author", "copyright": "copyright", "logo": "html_logo", "exclude_patterns": "exclude_patterns",
-    "only_build_toc_files": "external_toc_exclude_missing", "execute.execute_notebooks": "nb_execution_mode",
+    "title": "html_title", "author": "author", "copyright": "copyright", "logo": "html_logo",
+    "exclude_patterns": "exclude_patterns", "only_build_toc_files": "external_toc_exclude_missing",
+    "execute.execute_notebooks": "nb_execution_mode",
     "parse.myst_enable_extensions": "myst_enable_extensions", "repository.url": ".repository_url",
     "repository.path_to_book": ".path_to_docs", "repository.branch": ".repository_branch", "launch_buttons": ".launch_buttons",
     "html.favicon": "html_favicon", "html.use_repository_button": ".use_repository_button",
