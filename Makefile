@@ -45,7 +45,7 @@ book-sphinx: $(VENV)/.book ## build the same book without Jupyter Book, into _bu
 	$(PY) -m sphinx -b html $(BOOK_ARGS) -c _build/sphinx -d _build/sphinx/doctrees book _build/sphinx/html
 	@echo "Open _build/sphinx/html/index.html"
 
-chapter: $(VENV)/.all ## write the skeleton of a new chapter: CHAPTER=57_priors
+chapter: $(VENV)/.all ## write the skeleton of a new chapter: CHAPTER=58_priors
 	$(PY) book/tools/new_chapter.py "$(CHAPTER)"
 
 lab: $(VENV)/.all ## open all chapters in JupyterLab, ready to run

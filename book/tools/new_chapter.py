@@ -1,6 +1,6 @@
 """The skeleton of a new chapter, in the form that the tests of the book ask for, and its line in the table of contents.
 
-    python book/tools/new_chapter.py 57_priors
+    python book/tools/new_chapter.py 58_priors
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def add(name: str) -> None:
     """Write the text of a new chapter and list it. Raises ChapterError for a name that is wrong or taken."""
     path, toc = SOURCE / f"{name}.md", BOOK / "_toc.yml"
     if not re.fullmatch(r"[1-9]\d_[a-z][a-z0-9_]*", name):
-        raise ChapterError(f"{name!r} is no name for a chapter; two digits, the first from 1 to 9, and words: 57_priors")
+        raise ChapterError(f"{name!r} is no name for a chapter; two digits, the first from 1 to 9, and words: 58_priors")
     if taken := [text.stem for text in chapters() if text.stem[:2] == name[:2]]:
         raise ChapterError(f"{taken[0]} has this number already; take a free one")
     table = listed(toc.read_text(encoding="utf-8"), name)
