@@ -15,7 +15,7 @@ endif
 PY := $(BIN)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test test-all sync adopt execute ledger check ready lint clean
+.PHONY: help book book-sphinx chapter lab test test-all sync adopt execute ledger check ready lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
@@ -35,8 +35,18 @@ $(VENV)/.all: $(VENV)/.book pyproject.toml
 	@touch $@
 
 book: $(VENV)/.book ## build the book into _build/html (needs no torch)
+	@found=$$($(BIN)/jupyter-book --version | head -n 1); case "$$found" in *Book*": 1."*) ;; *) \
+	echo "This book needs Jupyter Book 1.x, not $$found: say $(PY) -m pip install -r book/requirements.txt" >&2; exit 1;; esac
 	$(BIN)/jupyter-book build $(BOOK_ARGS) book/
 	@echo "Open _build/html/index.html"
+
+book-sphinx: $(VENV)/.book ## build the same book without Jupyter Book, into _build/sphinx/html
+	$(PY) book/tools/sphinx_conf.py _build/sphinx
+	$(PY) -m sphinx -b html $(BOOK_ARGS) -c _build/sphinx -d _build/sphinx/doctrees book _build/sphinx/html
+	@echo "Open _build/sphinx/html/index.html"
+
+chapter: $(VENV)/.all ## write the skeleton of a new chapter: CHAPTER=58_priors
+	$(PY) book/tools/new_chapter.py "$(CHAPTER)"
 
 lab: $(VENV)/.all ## open all chapters in JupyterLab, ready to run
 	$(BIN)/jupyter lab --notebook-dir=book

@@ -114,6 +114,26 @@ def test_titles(pages: dict[Path, BeautifulSoup]) -> None:
     assert len({title.get_text() for title in titles.values()}) == len(titles)
 
 
+@pytest.mark.slow
+def test_sphinx_alone_builds_the_same_pages(build: subprocess.CompletedProcess, bare_environment: dict[str, str],
+                                            tmp_path: Path) -> None:
+    """What `make book-sphinx` runs, with Jupyter Book out of reach and every warning an error: equal byte for byte."""
+    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE.replace("'torch'", "'torch', 'jupyter_book'", 1))
+    environment = bare_environment | {"PYTHONPATH": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", "import jupyter_book"], env=environment, capture_output=True).returncode == 1
+    commands = [["book/tools/sphinx_conf.py", "_build/sphinx"],
+                ["-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-c", "_build/sphinx", "-d", "_build/sphinx/doctrees",
+                 "book", "_build/sphinx/html"]]  # fmt: skip
+    for command in commands:
+        command = [sys.executable, *command]
+        run = subprocess.run(command, cwd=build.copy, env=environment, capture_output=True, text=True, timeout=900)
+        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    html = build.copy / "_build/sphinx/html"
+    pages = [{path for path in files(folder) if path.suffix == ".html"} for folder in (build.html, html)]
+    assert pages[0] == pages[1] and len(pages[0]) > len(list((ROOT / "book/src").glob("*.md")))
+    assert [path for path in sorted(pages[0]) if (build.html / path).read_bytes() != (html / path).read_bytes()] == []
+
+
 # Links and what pages load
 
 

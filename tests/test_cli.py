@@ -250,7 +250,7 @@ def test_every_task_trains_without_a_warning(task: str, tmp_path: Path) -> None:
 
 def test_doctor_tells_versions_devices_and_data() -> None:
     facts = json.loads(cdlm("doctor", "--json").stdout)
-    assert set(facts) == {"versions", "devices", "data"} and "cpu" in facts["devices"]
+    assert set(facts) == {"versions", "devices", "data", "jupyter-book"} and "cpu" in facts["devices"]
     assert all("images, from" in text for text in facts["data"].values()) and "mnistm" in facts["data"]
     assert "torch" in cdlm("doctor").stdout
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 from scipy.stats import binom
 
+from cdlm import shift
 from cdlm.data.archives import DataError
 from cdlm.data.catalog import CATALOG, open_domain
 from cdlm.data.domains import Domain, Split, checksum, load_domain
 from cdlm.runs import read_record
 from cdlm.shift import (
+    COUNTS,
     SHIFT_PAIRS,
     VARIANTS,
     class_shares,
@@ -186,7 +188,7 @@ def test_the_command_writes_what_the_function_measures(tmp_path: Path):
     words = ["data", "shift", "--out", str(out), "mnist-optdigits", "--seeds", "1", "--size", "sample"]
     done = subprocess.run([sys.executable, "-m", "cdlm", *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "1 pairs, 1 draws" in done.stdout
+    assert "1 pairs, 1 draws of each; 1 in the record" in done.stdout
     again = measure_shift([("mnist", "optdigits")], [0], "sample")
     written = json.loads(out.read_text())
     assert written["pairs"][0]["runs"][0]["nearest"] == again["pairs"][0]["runs"][0]["nearest"]
@@ -194,6 +196,91 @@ def test_the_command_writes_what_the_function_measures(tmp_path: Path):
     wrong = subprocess.run([sys.executable, "-m", "cdlm", "data", "shift", "--out", str(out), "mnist-mars"],
                            capture_output=True, text=True, timeout=300)
     assert wrong.returncode == 1 and "unknown pair 'mnist-mars'; known: mnist-usps" in wrong.stderr
+
+
+# Pair by pair
+
+
+@pytest.fixture(scope="module")
+def first() -> dict:
+    """A record of two pairs, small and quick, as another machine would have it."""
+    return {**measure(("mnist", "mnistm"), ("optdigits", "mnist")), "provenance": {"python": "of another machine"}}
+
+
+def measure(*pairs: tuple[str, str], record: dict | None = None, seeds: tuple[int, ...] = (0,), count: int = 10) -> dict:
+    return measure_shift(pairs, seeds, "sample", record=record, count=count, gallery=60, queries=20)
+
+
+def entry(record: dict, *pair: str) -> dict:
+    return next(entry for entry in record["pairs"] if (entry["source"], entry["target"]) == pair)
+
+
+def test_a_pair_joins_the_record_and_changes_nothing_else(first: dict):
+    before = json.dumps(first, sort_keys=True)
+    both = measure(("mnist", "optdigits"), record=first)
+    assert json.dumps(first, sort_keys=True) == before
+    pairs = [("mnist", "optdigits"), ("optdigits", "mnist"), ("mnist", "mnistm")]                # as in SHIFT_PAIRS
+    assert [(pair["source"], pair["target"]) for pair in both["pairs"]] == pairs
+    for pair in pairs[1:]:
+        assert entry(both, *pair) == entry(first, *pair)
+    assert (both["data"], both["found"], both["provenance"]) == (first["data"], first["found"], first["provenance"])
+    alone = measure(("mnist", "optdigits"))
+    assert entry(both, "mnist", "optdigits") == {**entry(alone, "mnist", "optdigits"), "provenance": alone["provenance"]}
+
+
+def test_a_pair_measured_again_takes_the_place_of_the_old_one(first: dict):
+    old = json.loads(json.dumps(first))
+    entry(old, "mnist", "mnistm")["runs"] = "of the past"
+    again = measure(("mnist", "mnistm"), record=old)
+    assert len(again["pairs"]) == 2
+    assert entry(again, "mnist", "mnistm")["runs"] == entry(first, "mnist", "mnistm")["runs"]
+    whole = measure(("mnist", "mnistm"), ("optdigits", "mnist"), record={**old, "settings": "others"})
+    assert whole["settings"] == first["settings"] and "of the past" not in str(whole) + str(again)
+
+
+def test_domains_that_no_pair_has_any_more_leave_the_record(first: dict):
+    gone = {**first, "pairs": [entry(first, "mnist", "mnistm")]}
+    both = measure(("mnistm", "mnist"), record=gone)
+    assert set(both["found"]) == {"mnist", "mnistm"} and set(first["found"]) == {"mnist", "mnistm", "optdigits"}
+    assert set(both["data"]) == {f"{name}/{part}" for name in both["found"] for part in ("train", "test")}
+
+
+@pytest.mark.parametrize("other", [{"seeds": (0, 1)}, {"seeds": (1,)}, {"count": 11}], ids=str)
+def test_other_settings_are_not_mixed_and_nothing_is_measured(first: dict, other: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shift, "pair_shift", lambda *a, **k: pytest.fail("measured all the same"))
+    with pytest.raises(DataError, match="the record was made with .*, this would be with .*: name another file"):
+        measure(("mnist", "optdigits"), record=first, **other)
+
+
+def test_other_images_are_not_mixed(first: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shift, "pair_shift", lambda *a, **k: pytest.fail("measured all the same"))
+    other = {**first, "data": {**first["data"], "mnist/test": "0" * 64}}
+    with pytest.raises(DataError, match="other images of mnist/test than were found here: name another file"):
+        measure(("mnist", "optdigits"), record=other)
+    with pytest.raises(DataError, match="no record of shifts: it lacks data, found"):
+        measure(("mnist", "optdigits"), record={"pairs": [], "settings": {}, "provenance": {}})
+
+
+def test_the_film_stays_as_long_as_its_pair(first: dict):
+    """What LineMod's film leaks is kept by whoever does not have it."""
+    film = {"source": "linemod3d", "target": "linemodreal", "runs": []}
+    kept = measure(("mnist", "optdigits"), record={**first, "pairs": [*first["pairs"], film], "video": ["a", "b"]})
+    assert kept["video"] == ["a", "b"] and "linemodreal" not in kept["found"]
+    assert "video" not in measure(("mnist", "optdigits"), record={**first, "video": ["a", "b"]})
+
+
+def test_the_command_adds_to_a_file_or_leaves_it_alone(tmp_path: Path):
+    """What cannot be joined leaves the file as it was."""
+    out = tmp_path / "shift.json"
+    book = read_record("measurements/domain_shift", ROOT / "book/results")
+    out.write_text(json.dumps({**book, "pairs": [pair for pair in book["pairs"] if pair["source"] == "usps"]}))
+    before = out.read_bytes()
+    words = [sys.executable, "-m", "cdlm", "data", "shift", "--out", str(out), "--size", "sample", "mnist-mnist"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, out.read_bytes()) == (1, before)
+    assert done.stderr.startswith("error: the record has other images of mnist/") and done.stderr.count("\n") == 1
+    out.write_text("[]")
+    assert subprocess.run(words, capture_output=True, timeout=300).returncode == 1 and out.read_text() == "[]"
 
 
 def test_variants_and_pairs_name_domains_of_the_catalog():
@@ -207,7 +294,9 @@ def record() -> dict:
 
 
 def test_the_record_has_its_provenance_and_all_pairs(record: dict):
-    assert {"python", "packages", "code", "revision", "hardware", "threads"} <= set(record["provenance"])
+    assert record["settings"] == {**COUNTS, "seeds": [0, 1, 2]}
+    for provenance in [record["provenance"], *(pair["provenance"] for pair in record["pairs"] if "provenance" in pair)]:
+        assert {"python", "packages", "code", "revision", "hardware", "threads"} <= set(provenance)
     assert [(pair["source"], pair["target"]) for pair in record["pairs"]] == [tuple(pair) for pair in SHIFT_PAIRS]
     for pair in record["pairs"]:
         assert [run["seed"] for run in pair["runs"]] == [0, 1, 2]

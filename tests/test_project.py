@@ -122,7 +122,7 @@ def test_package_and_chapters_import_what_the_package_requires() -> None:
 
 def test_tools_import_what_is_declared() -> None:
     tools = [path.read_text(encoding="utf-8") for path in (ROOT / "book/tools").glob("*.py")]
-    closure = {"nbformat"}  # of jupytext and nbclient
+    closure = {"nbformat", "pyyaml"}  # of jupytext and nbclient; of myst-parser
     extras = set(EXTRA_NEEDS["lab"]) | set(EXTRA_NEEDS["test"])  # `make ledger` runs tests
     assert undeclared(tools, set(PACKAGE_NEEDS) | extras | closure) == set()
 
@@ -248,6 +248,8 @@ def test_make_passes_on_what_the_reader_says() -> None:
         ("sync", "DISCARD=20_vae"): 'book/tools/sync.py --discard "20_vae"',
         ("adopt", "CHAPTER=20_vae"): 'book/tools/sync.py --adopt "20_vae"',
         ("execute", "CHAPTER=20_vae", "FORCE=1"): 'book/tools/execute.py "20_vae" --force',
+        ("chapter", "CHAPTER=58_priors"): 'book/tools/new_chapter.py "58_priors"',
+        ("book-sphinx", "BOOK_ARGS=-W"): "-m sphinx -b html -W -c _build/sphinx -d _build/sphinx/doctrees book _build/sphinx/html",
         ("test", "VENV=other"): 'other/bin/python -m pytest -q -m "not slow"',
     }.items():
         if os.name == "nt":
