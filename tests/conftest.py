@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from joblib import cpu_count
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,8 +20,44 @@ ROOT = Path(__file__).resolve().parents[1]
 # work to do two threads spend most of their time waiting for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A shell that starts `make test &` from a script has SIGINT ignored, here and in all that the tests start: interrupts that
+# tests send would not be heard. With a handler of its own a process passes on the usual behavior.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No example has to end in a given time: how long it takes is the machine's affair. Continuous integration draws the same ones
+# each time. Profiles without a time limit stay: Hypothesis has one for integration, the planted errors have their own.
+settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
+if settings.default.deadline is not None:
+    settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--everything", action="store_true", help="run chapters in the book's size even where that is on record")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One for each core that this process may use; more than eight would spend their time importing torch."""
+    return min(cpu_count(), 8)
+
+
+def shared_files(item: pytest.Item) -> set[str]:
+    """Files that define what this test shares with others: fixtures made once for a file or a session, the common ones left out."""
+    made = [fixtures[-1] for fixtures in item._fixtureinfo.name2fixturedefs.values()]
+    return {one.baseid for one in made if one.scope in ("module", "session") and one.baseid.endswith(".py")}
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu are skipped, with the reason, where torch finds no GPU."""
+    """Who shares what is made once runs in one process; the longest come first, so that no core waits for them at the end."""
+    for item in items:
+        for file in shared_files(item):
+            item.add_marker(pytest.mark.xdist_group(file))
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.get_closest_marker("xdist_group") is None))
+    skip_where_there_is_no_gpu(items)
+
+
+def skip_where_there_is_no_gpu(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch
@@ -88,6 +127,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     import execute
     import export
     import sync
+    import verify
 
     import chapters
 
@@ -100,7 +140,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     (new.book / "tools/modules.toml").write_text(MODULES, encoding="utf-8")
     (new.root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
     places = {"ROOT": new.root, "BOOK": new.book, "SOURCE": new.book / "src", "PACKAGE": new.package}
-    for tool in (chapters, check, execute, export, sync):
+    for tool in (chapters, check, execute, export, sync, verify):
         for name, place in places.items():
             if hasattr(tool, name):
                 monkeypatch.setattr(tool, name, place)

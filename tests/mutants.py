@@ -169,7 +169,7 @@ def try_all(planted: list[Mutant], tests: list[str], results: multiprocessing.Qu
 
     os.chdir(ROOT)
     found_is_enough = (hypothesis.Phase.explicit, hypothesis.Phase.generate)         # no search for the simplest example
-    hypothesis.settings.register_profile("planted", phases=found_is_enough, database=None)
+    hypothesis.settings.register_profile("planted", phases=found_is_enough, database=None, deadline=None)
     hypothesis.settings.load_profile("planted")
 
     def first_failure() -> str:
