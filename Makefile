@@ -19,8 +19,11 @@ PY := $(BIN)/python
 define install
 	@echo "Installing $(1): some minutes the first time. Large packages are named as they come:"
 	@{ $(PY) -m pip install --progress-bar off $(2) || echo FAILED; } \
-	| awk '/(Downloading|Using cached) .*[0-9][0-9] MB|GB\)/ {print "  " $$(NF - 2), $$(NF - 1), $$NF; fflush()} \
-	/^Installing collected/ {print "  unpacking", NF - 3, "packages"; fflush()} /^FAILED$$/ {failed = 1} END {exit failed}'
+	| while read -r line; do case "$$line" in \
+	*"("[0-9][0-9]*" MB)") echo "  $$line";; \
+	"Installing collected"*) echo "  unpacking";; \
+	FAILED) exit 1;; \
+	esac; done
 endef
 
 # Tests that measure time run alone at the end. Both parts run, and the worse status counts.
@@ -34,7 +37,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help book lab test test-all test-everything sync adopt execute verify ledger check lint clean
+.PHONY: help book lab test test-all test-everything test-chapters sync adopt execute verify ledger check lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -68,6 +71,9 @@ test-all: $(VENV)/.all ## faults, end to end, and in the book's size the chapter
 
 test-everything: $(VENV)/.all ## test-all with every chapter in the book's size, whatever is on record
 	$(call tests,,--everything)
+
+test-chapters: $(VENV)/.all ## of test-everything, the chapters in the book's size
+	$(PY) -m pytest -q -n $(JOBS) --dist loadgroup --everything -k in_the_size_of_the_book
 
 sync: $(VENV)/.all ## texts to notebooks, chapters to package; DISCARD=20_vae drops edits made in its notebook
 	$(PY) book/tools/sync.py $(if $(DISCARD),--discard "$(DISCARD)")

@@ -114,7 +114,7 @@ class House:
     def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run one of the tools as a reader does, from the command line."""
         command = [sys.executable, self.book / "tools" / f"{name}.py", *arguments]
-        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=600)
 
     def module_of(self, name: str) -> str:
         return self.package.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8")

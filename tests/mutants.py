@@ -197,9 +197,9 @@ def verdicts(tasks: Iterable[tuple[int, list[Mutant], list[str]]]) -> Iterator[t
         number, planted, process, results = running.popleft()
         for mutant in planted:
             try:
-                verdict = results.get(timeout=300)
+                verdict = results.get(timeout=1800)
             except queue.Empty:
-                verdict = "error: no answer in five minutes"
+                verdict = "error: no answer in half an hour"
             yield number, mutant, verdict
             if verdict.startswith("error"):
                 break

@@ -77,6 +77,8 @@ def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     client = NotebookClient(
         fresh,
         timeout=CELL_TIMEOUT_S,
+        startup_timeout=CELL_TIMEOUT_S,  # the usual limits, of a minute and of four seconds, lose outputs on a busy machine
+        iopub_timeout=CELL_TIMEOUT_S,
         record_timing=False,
         kernel_name="python3",
         resources={"metadata": {"path": str(BOOK)}},

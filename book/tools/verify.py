@@ -4,6 +4,7 @@
     python book/tools/verify.py 20_vae          of these, one
     python book/tools/verify.py --everything    all of them, whatever is recorded
     python book/tools/verify.py --check         run nothing; list the chapters without a current record, fail if there are any
+    python book/tools/verify.py --seconds       run nothing; print what the others would take here, generously
 
 A record is current while the chapter's fingerprint is the one it was verified with.
 """
@@ -40,6 +41,14 @@ def is_strict(chapter: str) -> bool:
     return chapter.startswith("5")
 
 
+class Patience:
+    """Pytest plugin: nbval waits for an output as long as for a cell, not five seconds; a busy machine may need them."""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            item.output_timeout = CELL_TIMEOUT_S
+
+
 @contextlib.contextmanager
 def environment(**values: str) -> Iterator[None]:
     before = dict(os.environ)
@@ -61,7 +70,7 @@ def nbval(path: Path, profile: str, *options: str, strict: bool = False) -> tupl
     words = ["-q", "--color=no", *how, "--nbval-current-env", *limits, "-p", "no:cacheprovider", "-p", "no:faulthandler"]
     printed, settings = io.StringIO(), {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
     with environment(**settings, OMP_NUM_THREADS="1"), contextlib.redirect_stdout(printed):
-        status = pytest.main([*words, *options, str(path)])
+        status = pytest.main([*words, *options, str(path)], plugins=[Patience()])
     return int(status), printed.getvalue()
 
 
@@ -131,6 +140,13 @@ def unverified(name: str, everything: bool) -> list[Path]:
     return found
 
 
+def seconds_for(name: str, jobs: int) -> int:
+    """Twice the time that the chapters with a current record took when they were verified, shared by ``jobs`` cores."""
+    records = read_records()
+    rows = [current_record(text, records) for text in chapters(name) if text.stem in records]
+    return 2 * sum(row["seconds"] for row in rows if row) // jobs
+
+
 def verify_all(todo: list[Path], jobs: int) -> bool:
     """Verify chapters, ``jobs`` at once, and keep each record as it comes; whether all passed."""
     passed = True
@@ -152,11 +168,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("chapter", nargs="?", default="", help="part of a chapter's name")
     parser.add_argument("--everything", action="store_true", help="whatever is recorded")
     parser.add_argument("--check", action="store_true", help="run nothing; list the chapters without a current record")
+    parser.add_argument("--seconds", action="store_true",
+                        help="run nothing; print a generous estimate of the time for the chapters with a current record")
     parser.add_argument("--jobs", type=int, default=cpu_count(), help="chapters at once; default: one for each core")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
     try:
         todo = unverified(options.chapter, options.everything)
+        if options.seconds:
+            print(seconds_for(options.chapter, options.jobs))
+            return 0
         if options.check:
             for text in todo:
                 print(f"error: {text.stem} is not verified in the size of the book; `make verify`", file=sys.stderr)
