@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from joblib import cpu_count
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,19 +44,27 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(cpu_count(), 8)
 
 
-def shared_files(item: pytest.Item) -> set[str]:
-    """Files that define what this test shares with others: fixtures made once for a file or a session, the common ones left out."""
-    made = [fixtures[-1] for fixtures in item._fixtureinfo.name2fixturedefs.values()]
-    return {one.baseid for one in made if one.scope in ("module", "session") and one.baseid.endswith(".py")}
+@cache
+def makes_once(file: str) -> bool:
+    """Whether a file of tests, named as from the root, makes something once for several of its tests."""
+    path = ROOT / file
+    return path.is_file() and re.search(r"scope=.(module|session)", path.read_text(encoding="utf-8")) is not None
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Tests go to the processes one by one, but those of a file that makes something once stay together."""
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if makes_once(file) else nodeid
+
+    config.option.loadscopereorder = False                      # in the order of their collection, which is ours
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Who shares what is made once runs in one process; the longest come first, so that no core waits for them at the end."""
-    for item in items:
-        for file in shared_files(item):
-            item.add_marker(pytest.mark.xdist_group(file))
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.get_closest_marker("xdist_group") is None))
+    """What takes longest comes first, so that no core waits for it at the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not makes_once(item.nodeid.partition("::")[0])))
     skip_where_there_is_no_gpu(items)
 
 

@@ -248,7 +248,7 @@ def test_make_passes_on_what_the_reader_says() -> None:
         ("sync", "DISCARD=20_vae"): 'book/tools/sync.py --discard "20_vae"',
         ("adopt", "CHAPTER=20_vae"): 'book/tools/sync.py --adopt "20_vae"',
         ("execute", "CHAPTER=20_vae", "FORCE=1"): 'book/tools/execute.py "20_vae" --force',
-        ("test", "VENV=other", "JOBS=3"): 'other/bin/python -m pytest -q -n 3 --dist loadgroup',
+        ("test", "VENV=other", "JOBS=3"): 'other/bin/python -m pytest -q -n 3 -m "not slow and not quiet"',
     }.items():
         if os.name == "nt":
             command = command.replace("/bin/", "/Scripts/")
