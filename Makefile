@@ -1,10 +1,11 @@
 # make book | make lab | make test | make test-all: each makes the environment it needs.
-# PIP_ARGS goes to pip, for instance to choose a CPU build of torch (see README).
+# PIP_ARGS goes to pip, for instance to choose a CPU build of torch (see README). JOBS is the number of cores that tests use.
 
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 CHAPTER ?=
+JOBS ?= auto
 BOOK_ARGS ?=
 
 ifeq ($(OS),Windows_NT)
@@ -14,11 +15,32 @@ BIN := $(VENV)/bin
 endif
 PY := $(BIN)/python
 
+# Pip's lines are hundreds; a reader who waits wants to know that it goes on. Its errors come through, and fail the recipe.
+define install
+	@echo "Installing $(1): some minutes the first time. Large packages are named as they come:"
+	@{ $(PY) -m pip install --progress-bar off $(2) || echo FAILED; } \
+	| while read -r line; do case "$$line" in \
+	*"("[0-9][0-9]*" MB)") echo "  $$line";; \
+	"Installing collected"*) echo "  unpacking";; \
+	FAILED) exit 1;; \
+	esac; done
+endef
+
+# Tests that measure time run alone at the end. Both parts run, and the worse status counts.
+define tests
+	@status=0; \
+	$(PY) -m pytest -q -n $(JOBS) -m "$(1)not quiet" $(2) || status=$$?; \
+	$(PY) -m pytest -q -m "$(1)quiet" $(2) || status=$$?; \
+	exit $$status
+endef
+
+, := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help book book-sphinx chapter lab test test-all sync adopt execute ledger check ready lint clean
+.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters sync adopt execute verify ledger check ready lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with PYTHON=...")'
@@ -27,11 +49,11 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.book: $(VENV)/.made book/requirements.txt
-	$(PY) -m pip install --quiet -r book/requirements.txt
+	$(call install,what building the book needs,-r book/requirements.txt)
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.book pyproject.toml
-	$(PY) -m pip install --quiet $(PIP_ARGS) -r book/requirements.txt -e ".[cluster,lab,test]"
+	$(call install,torch$(,) JupyterLab and the rest,$(PIP_ARGS) -r book/requirements.txt -e ".[cluster$(,)lab$(,)test]")
 	@touch $@
 
 book: $(VENV)/.book ## build the book into _build/html (needs no torch)
@@ -52,10 +74,16 @@ lab: $(VENV)/.all ## open all chapters in JupyterLab, ready to run
 	$(BIN)/jupyter lab --notebook-dir=book
 
 test: $(VENV)/.all ## what a reader waits for
-	$(PY) -m pytest -q -m "not slow"
+	$(call tests,not slow and ,)
 
-test-all: $(VENV)/.all ## everything: every chapter executed, faults, end to end
-	$(PY) -m pytest -q
+test-all: $(VENV)/.all ## faults, end to end, and in the book's size the chapters without a current record of that
+	$(call tests,,)
+
+test-everything: $(VENV)/.all ## test-all with every chapter in the book's size, whatever is on record
+	$(call tests,,--everything)
+
+test-chapters: $(VENV)/.all ## of test-everything, the chapters in the book's size
+	$(PY) -m pytest -q -n $(JOBS) --everything -k in_the_size_of_the_book
 
 sync: $(VENV)/.all ## texts to notebooks, chapters to package; DISCARD=20_vae drops edits made in its notebook
 	$(PY) book/tools/export.py
@@ -68,6 +96,9 @@ execute: $(VENV)/.all ## run the chapters that are stale; CHAPTER=20_vae for one
 	$(PY) book/tools/execute.py "$(CHAPTER)" $(if $(FORCE),--force) $(if $(JOBS),--jobs $(JOBS))
 	$(PY) figures/from_notebooks.py
 	$(PY) figures/results_table.py
+
+verify: $(VENV)/.all ## run chapters without a record in the book's size, compare, record; CHAPTER=20_vae for one
+	$(PY) book/tools/verify.py "$(CHAPTER)"
 
 ledger: $(VENV)/.all ## run the tests of the paper's equations and record what they find
 	$(PY) book/tools/ledger.py

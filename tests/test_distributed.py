@@ -113,7 +113,7 @@ def test_an_error_under_torchrun_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "run/file").write_text("kept")
     for words, message in ((["--out", str(tmp_path / "run")], "exists already"),
                            (["--out", str(tmp_path / "other"), "--batch-size", "5"], "a batch of 5 cannot be shared evenly by 2")):
-        done = subprocess.run([*TORCHRUN, "-m", "cdlm", *WORDS, *words], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([*TORCHRUN, "-m", "cdlm", *WORDS, *words], capture_output=True, text=True, timeout=600)
         assert done.returncode != 0
         told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
         assert len(told) == 1 and message in told[0]
@@ -125,11 +125,11 @@ def test_an_error_under_torchrun_is_told_once(tmp_path: Path) -> None:
 def test_an_interrupted_team_leaves_a_checkpoint_and_is_resumed(tmp_path: Path) -> None:
     command = [*TORCHRUN, "-m", "cdlm", *WORDS, "--steps", "300", "--checkpoint-every", "10", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    path, deadline = tmp_path / "run.partial/checkpoint.safetensors", time.monotonic() + 200
+    path, deadline = tmp_path / "run.partial/checkpoint.safetensors", time.monotonic() + 600
     while not path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode != 0 and "the same command resumes it" in errors
     assert read_checkpoint(path).step % 5 == 0 and not (tmp_path / "run").exists()
     assert subprocess.run(command, capture_output=True, timeout=600).returncode == 0

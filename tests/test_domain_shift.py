@@ -186,7 +186,7 @@ def test_contact_sheet_takes_classes_in_turn_and_one_size():
 def test_the_command_writes_what_the_function_measures(tmp_path: Path):
     out = tmp_path / "new" / "shift.json"
     words = ["data", "shift", "--out", str(out), "mnist-optdigits", "--seeds", "1", "--size", "sample"]
-    done = subprocess.run([sys.executable, "-m", "cdlm", *words], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-m", "cdlm", *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "1 pairs, 1 draws of each; 1 in the record" in done.stdout
     again = measure_shift([("mnist", "optdigits")], [0], "sample")
@@ -194,7 +194,7 @@ def test_the_command_writes_what_the_function_measures(tmp_path: Path):
     assert written["pairs"][0]["runs"][0]["nearest"] == again["pairs"][0]["runs"][0]["nearest"]
     assert written["data"] == again["data"] and written["found"]["mnist"]["size"] == "sample"
     wrong = subprocess.run([sys.executable, "-m", "cdlm", "data", "shift", "--out", str(out), "mnist-mars"],
-                           capture_output=True, text=True, timeout=300)
+                           capture_output=True, text=True, timeout=600)
     assert wrong.returncode == 1 and "unknown pair 'mnist-mars'; known: mnist-usps" in wrong.stderr
 
 

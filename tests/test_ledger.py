@@ -33,7 +33,7 @@ each_equation = pytest.mark.parametrize("number", NUMBERS)
 def command(*words: str, root: Path = ROOT) -> subprocess.CompletedProcess:
     environment = os.environ | {"PYTHONPATH": str(root)}
     return subprocess.run([sys.executable, "-m", "cdlm", "ledger", *words], cwd=root, env=environment,
-                          capture_output=True, text=True, timeout=300)  # fmt: skip
+                          capture_output=True, text=True, timeout=600)  # fmt: skip
 
 
 # The rows
@@ -209,7 +209,7 @@ def test_the_recorder_counts_a_parametrized_test_as_failed_if_one_case_fails(tmp
     )
     script = f"import sys, json; sys.path[:0] = [{str(ROOT / 'book/tools')!r}]; import pytest, ledger; r = ledger.Recorder(); " \
         "pytest.main(['-q', '-p', 'no:cacheprovider', '.'], plugins=[r]); print('FOUND', json.dumps(r.found))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     found = json.loads(done.stdout.rpartition("FOUND ")[2])
     assert {test.rpartition("::")[2]: part for test, part in found["1"].items()} == {
         "test_a": {"outcome": "failed", "checks": ["formula"]},

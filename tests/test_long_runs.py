@@ -422,7 +422,7 @@ def child(folder: Path, *words: object) -> subprocess.Popen:
 def finish(folder: Path, whole: tuple[dict[str, Tensor], list[dict]]) -> None:
     """Resume what is in a folder, and compare it with the training that nobody killed."""
     done = child(folder)
-    done.communicate(timeout=300)
+    done.communicate(timeout=600)
     assert done.returncode == 0
     assert equal_weights(load_file(folder / "weights.safetensors"), whole[0])
     assert json.loads((folder / "log.json").read_text()) == whole[1]
@@ -434,7 +434,7 @@ def kill_after(folder: Path, rows: int) -> None:
     for _ in range(rows):
         process.stdout.readline()
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
 
 
 @posix
@@ -457,7 +457,7 @@ def test_killed_at_twenty_random_moments(whole, tmp_path: Path, number: int) -> 
         process.wait(timeout=dice.uniform(0, 0.4))
     except subprocess.TimeoutExpired:
         process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     finish(tmp_path, whole)
 
 
@@ -468,7 +468,7 @@ def test_killed_at_twenty_random_moments(whole, tmp_path: Path, number: int) -> 
 def test_killed_while_it_writes_a_checkpoint(whole, tmp_path: Path, where: str, count: int) -> None:
     """The checkpoint of before is still there, whatever was left beside it does not matter, and the end is the same."""
     process = child(tmp_path, where, count)
-    process.communicate(timeout=300)
+    process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL
     path = tmp_path / "kept.safetensors"
     left = [p for p in tmp_path.iterdir() if p != path]

@@ -223,7 +223,8 @@ def test_moving_a_slider_redraws() -> None:
     sources = [cell.source for cell in cells[: last + 1]]
     sources += [shows, "sliders.children[0].value = 1.5", shows, "sliders.children[1].value = 0.8", shows]
     notebook = new_notebook(cells=[new_code_cell(source) for source in sources], metadata={"kernelspec": chapters.KERNEL})
-    ran = NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT / "book")}}).execute()
+    patient = {"timeout": 1800, "iopub_timeout": 600, "startup_timeout": 600}
+    ran = NotebookClient(notebook, **patient, resources={"metadata": {"path": str(ROOT / "book")}}).execute()
     seen = [cell.outputs[0].text.split() for cell in ran.cells if cell.source == shows]
     assert [count for count, _ in seen] == ["1", "1", "1"] and len({drawing for _, drawing in seen}) == 3
     assert nbformat.validate(ran) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import check
 import nbformat
 import pytest
+import verify
 import yaml
 from conftest import ROOT
 from nbformat import NotebookNode
@@ -24,7 +24,6 @@ BOOK = ROOT / "book"
 TEXTS = sorted((BOOK / "src").glob("*.md"))
 PAGES = [*TEXTS, *sorted(BOOK.glob("*.md")), *sorted(ROOT.glob("*.md"))]
 URL = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
-THEORY = {text.stem for text in TEXTS if text.stem.startswith("5")}
 LONGEST_CELL = 32  # lines that are neither empty nor part of a docstring; a class cannot be divided among cells
 FEWEST_EXERCISES = 5
 
@@ -67,34 +66,26 @@ def test_check_is_a_command_that_agrees() -> None:
 # Every cell runs
 
 
-def nbval(path: Path, profile: str, seconds: int, *options: str, strict: bool = False) -> subprocess.CompletedProcess:
-    """Run a notebook and compare the outputs of the cells that ask for it; if strict, of all that do not ask for not."""
-    how = ["--nbval", f"--nbval-sanitize-with={ROOT / 'tests/equations/no_figures.cfg'}"] if strict else ["--nbval-lax"]
-    command = [sys.executable, "-m", "pytest", "-q", *how, "--nbval-current-env", "-p", "no:cacheprovider"]
-    environment = os.environ | {"CDLM_PROFILE": profile, "PYTHONHASHSEED": "0", "TQDM_DISABLE": "1"}
-    return subprocess.run(
-        [*command, f"--nbval-cell-timeout={seconds}", *options, path],
-        capture_output=True, text=True, cwd=ROOT, env=environment, timeout=4 * seconds,
-    )  # fmt: skip
+def runs(text: Path, profile: str) -> None:
+    if not code_cells(read(text)):
+        pytest.skip("no code in this chapter")
+    status, printed = verify.nbval(BOOK / f"{text.stem}.ipynb", profile, strict=verify.is_strict(text.stem))
+    assert status == 0, printed[-6000:]
 
 
 @each_text
 def test_every_cell_runs_in_the_smallest_size(text: Path) -> None:
-    """All outputs of theory chapters are compared, figures left out: they hold no number that a machine could change."""
-    if not code_cells(read(text)):
-        pytest.skip("no code in this chapter")
-    run = nbval(BOOK / f"{text.stem}.ipynb", "smoke", 120, strict=text.stem in THEORY)
-    assert run.returncode == 0, run.stdout[-6000:]
+    runs(text, "smoke")
 
 
 @pytest.mark.slow
 @each_text
-def test_every_cell_runs_in_the_size_of_the_book(text: Path) -> None:
-    """With the assertions on results that the smallest size leaves out."""
-    if not code_cells(read(text)):
-        pytest.skip("no code in this chapter")
-    run = nbval(BOOK / f"{text.stem}.ipynb", "book", 1800, strict=text.stem in THEORY)
-    assert run.returncode == 0, run.stdout[-6000:]
+def test_every_cell_runs_in_the_size_of_the_book(text: Path, request: pytest.FixtureRequest) -> None:
+    """With the assertions on results that the smallest size leaves out; not again where that is on record."""
+    if not request.config.getoption("everything") and (record := verify.current_record(text, verify.read_records())):
+        versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+        pytest.skip(f"verified already, with {versions}; `make test-everything` runs it again")
+    runs(text, "book")
 
 
 def test_strict_cells_are_really_compared(tmp_path: Path) -> None:
@@ -108,11 +99,11 @@ def test_strict_cells_are_really_compared(tmp_path: Path) -> None:
         output = new_output("stream", name="stdout", text=f"{shown}\n")
         cell = new_code_cell(source, execution_count=1, outputs=[output], metadata={"tags": [tag]})
         nbformat.write(new_notebook(cells=[cell], metadata={"kernelspec": chapters.KERNEL}), tmp_path / f"{name}.ipynb")
-    run = nbval(tmp_path, "smoke", 60, "-rA")
-    assert run.returncode == 1
-    verdicts = {name: verdict for verdict, name in re.findall(r"^(PASSED|FAILED) .*?(\w+)\.ipynb", run.stdout, flags=re.M)}
+    status, printed = verify.nbval(tmp_path, "smoke", "-rA")
+    assert status == 1
+    verdicts = {name: verdict for verdict, name in re.findall(r"^(PASSED|FAILED) .*?(\w+)\.ipynb", printed, flags=re.M)}
     assert verdicts == {"strict": "PASSED", "doctored": "FAILED", "free": "PASSED", "fails": "FAILED"}
-    assert "mismatch" in run.stdout
+    assert "mismatch" in printed
 
 
 @each_text

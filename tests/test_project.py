@@ -212,7 +212,7 @@ def targets() -> tuple[set[str], dict[str, str]]:
 
 def make(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-    return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["make", *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @needs_make
@@ -250,7 +250,7 @@ def test_make_passes_on_what_the_reader_says() -> None:
         ("execute", "CHAPTER=20_vae", "FORCE=1"): 'book/tools/execute.py "20_vae" --force',
         ("chapter", "CHAPTER=58_priors"): 'book/tools/new_chapter.py "58_priors"',
         ("book-sphinx", "BOOK_ARGS=-W"): "-m sphinx -b html -W -c _build/sphinx -d _build/sphinx/doctrees book _build/sphinx/html",
-        ("test", "VENV=other"): 'other/bin/python -m pytest -q -m "not slow"',
+        ("test", "VENV=other", "JOBS=3"): 'other/bin/python -m pytest -q -n 3 -m "not slow and not quiet"',
     }.items():
         if os.name == "nt":
             command = command.replace("/bin/", "/Scripts/")
@@ -268,7 +268,7 @@ def test_continuous_integration_runs_the_tests() -> None:
     script = ROOT / ".ci/run"
     assert os.name == "nt" or os.access(script, os.X_OK)
     content = script.read_text(encoding="utf-8")
-    assert "make test-all" in content and "set -euo pipefail" in content
+    assert "make test-all" in content and "make test-chapters" in content and "set -euo pipefail" in content
 
 
 def test_code_is_clean() -> None:
@@ -289,7 +289,7 @@ def redrawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in [*(copy / folder).rglob("*.svg"), *(copy / folder).rglob("*.png")]:
             path.unlink()
     for script in sorted((copy / "figures").glob("*.py")):
-        subprocess.run([sys.executable, script], cwd=copy, timeout=120)
+        subprocess.run([sys.executable, script], cwd=copy, timeout=600)
     return copy
 
 

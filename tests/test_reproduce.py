@@ -354,7 +354,7 @@ def started(place: Path, *words: object) -> subprocess.Popen:
                "--results", place / "records", "--work", place / "runs", *words]
     environment = os.environ | {"CDLM_DATA": "", "CDLM_CACHE": str(place / "no data"), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while process.poll() is None and time.monotonic() < deadline and not list(place.glob("runs/*.partial/checkpoint.safetensors")):
         time.sleep(0.005)
     return process
@@ -372,7 +372,7 @@ def test_killed_and_resumed_a_run_ends_with_the_same_numbers(made: tuple, tmp_pa
     small_plan(plan.SOURCE_ONLY, plan.ADVERSARIAL)
     process = started(tmp_path, "--workers", 1, "--job", 0)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL and list((tmp_path / "records").iterdir()) == []
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [f"{work.name}.partial"]
     done = steps_done(work, tmp_path / "records", tmp_path / "runs")
@@ -388,7 +388,7 @@ def test_killed_and_resumed_a_run_ends_with_the_same_numbers(made: tuple, tmp_pa
 def test_an_interrupt_ends_the_queue_with_one_line(tmp_path: Path) -> None:
     process = started(tmp_path, "--workers", 1)
     process.send_signal(signal.SIGINT)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=600)
     assert (process.returncode, out) == (130, "")
     assert errors == "error: interrupted with 0 of 2 runs on record; the same command goes on\n"
     partial, = (tmp_path / "runs").iterdir()
@@ -400,7 +400,7 @@ def test_an_interrupt_ends_the_queue_with_one_line(tmp_path: Path) -> None:
 def test_an_interrupt_ends_all_workers(tmp_path: Path, small_plan) -> None:
     process = started(tmp_path, "--workers", 2)
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130 and errors.count("\n") == 1 and "the same command goes on" in errors
     small_plan(plan.SOURCE_ONLY, plan.ADVERSARIAL)
     assert again(tmp_path).returncode == 0, "no worker is left that would hold the lock of a run"

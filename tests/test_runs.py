@@ -331,7 +331,7 @@ def test_a_lock_falls_with_its_process(unfinished: Path) -> None:
     with pytest.raises(RunError, match="another process is at work"):
         run(LONG, unfinished, log_every=2, checkpoint_every=3)
     holder.kill()
-    holder.communicate(timeout=60)
+    holder.communicate(timeout=600)
     run(LONG, unfinished, log_every=2, checkpoint_every=3)
 
 

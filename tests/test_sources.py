@@ -402,7 +402,7 @@ def make():
 print(remembered("toy", {{}}, make)["a"].tolist())
 """
     both = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.communicate(timeout=120)[0].strip() for process in both] == ["[0, 1, 2, 3, 4]"] * 2
+    assert [process.communicate(timeout=600)[0].strip() for process in both] == ["[0, 1, 2, 3, 4]"] * 2
     assert (tmp_path / "made").read_text() == "x"
 
 

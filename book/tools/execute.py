@@ -122,6 +122,8 @@ def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
+        startup_timeout=CELL_TIMEOUT_S,  # the usual limits, of a minute and of four seconds, lose outputs on a busy machine
+        iopub_timeout=CELL_TIMEOUT_S,
         record_timing=False,
         kernel_name="python3",
         resources={"metadata": {"path": str(BOOK)}},
