@@ -26,7 +26,7 @@ from pyflakes.messages import UndefinedName
 from chapters import PACKAGE, ROOT, ChapterError, chapters, read_text, without_magics, write_atomically
 
 TAG = "export:"
-WIDTH = 120
+WIDTH = 95  # as lines of the chapters
 BANNER = "Generated from {sources} by `make sync`: edit there, not here."
 
 
@@ -275,7 +275,7 @@ def package_files(texts: list[Path]) -> dict[Path, str]:
             files[module.path.parent / "__init__.py"] = f'"""{room.capitalize()}:\n\n{listing}\n\n{banner}\n"""\n'
         files[module.path] = render(module)
     if any(module.name == "cli" for module in modules):
-        files[PACKAGE / "__main__.py"] = f'"""``python -m cdlm``. {banner}"""\n\nfrom cdlm.cli import main\n\nmain()\n'
+        files[PACKAGE / "__main__.py"] = f'"""``python -m cdlm``.\n\n{banner}\n"""\n\nfrom cdlm.cli import main\n\nmain()\n'
     return files
 
 
