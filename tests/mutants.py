@@ -1,12 +1,15 @@
-"""Plant errors in the functions that compute the paper's equations, and see whether the tests notice.
+"""Plant errors in the functions that compute the paper's equations and in their derivations, and see whether tests notice.
 
     python tests/mutants.py            every planted error, for all equations
     python tests/mutants.py 7 10       those of equations 7 and 10
+    python tests/mutants.py --written  only the errors that are written out below, for all equations
 
 Each error is put into the running package and taken out again; no file is changed: a plus for a minus, times for divided by,
-a dropped minus, a constant or an exponent that is not what it was, a result with a factor or another sign. The tests that the
-ledger lists for the equation run against it. Printed is, for each error, the test that failed first; two changes that change
-nothing must survive; the last line is ``killed/total``. The exit status is 0 if every error was noticed and no control was.
+a dropped minus, a constant or an exponent that is not what it was, a result with a factor or another sign. In a derivation,
+and in the functions that it is made of, also: equal for unequal, at most for at least, and a demand that is lifted. And errors
+that no rule would find are written out one by one. The tests that the ledger lists for the equation run against each. Printed
+is, for each error, the test that failed first; two changes that change nothing must survive; the last line is
+``killed/total``. The exit status is 0 if every error was noticed and no control was.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import json
 import multiprocessing
 import os
 import queue
+import re
 import sys
 import types
 from collections import deque
@@ -35,6 +39,44 @@ SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.M
 LOADED_ONCE = """hypothesis matplotlib.pyplot mlxtend.data pytest scipy.stats seaborn skimage.data sklearn.svm sympy.stats
 torch.distributions torchvision.utils""".split()
 SIGNS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+TURNED = {"Le": "Ge", "Ge": "Le"}                           # of SymPy
+
+# Functions that belong to a derivation and are not called by it: what a chapter shows beside it, or a tool shared by all.
+BESIDE = {
+    3: ("cdlm.theory.symbols.expect",),
+    7: ("cdlm.theory.symbols.normal_density", "cdlm.theory.symbols.expect"),
+    12: ("cdlm.theory.partial.spread_chain", "cdlm.theory.partial.proved_nonnegative"),
+    13: ("cdlm.theory.partial.printed_eq_13",),
+    19: ("cdlm.theory.alignment.optimal_guess", "cdlm.theory.alignment.adversarial_optimum"),
+    20: ("cdlm.theory.objective.eq_20_as_printed",),
+    23: ("cdlm.theory.bound.eq_23_printed",),
+    24: ("cdlm.theory.alignment.eq_24_with_reciprocals",),
+}
+
+# Errors that survived all tests once: equation, function, what stands there, what is put in its place.
+WRITTEN = (
+    (5, "cdlm.theory.moments.simplified_mean_error", "gamma1 * (sigma_s * mu_h - mu_t)",
+     "gamma1 * sigma_s * (mu_h - mu_t) + gamma1 * (sigma_s - 1) * mu_t"),
+    (6, "cdlm.theory.moments.simplified_sigma_error", "sigma_s * (by_feature + gamma2 * (gamma2 / total))",
+     "sigma_s * (gamma1**2 * (sigma_h**2 - sigma_t**2) + gamma2**2) / total"),
+    (7, "cdlm.theory.divergence.gaussian_kl", "sigma_s.log() - sigma_t.log()", "(sigma_s / sigma_t).log()"),
+    (8, "cdlm.theory.divergence.equal_sigma_kl", "((mu_s - mu_t) / sigma) ** 2", "(mu_s - mu_t) ** 2 / sigma**2"),
+    (9, "cdlm.theory.divergence.kl_after_modulation", "features or (mu_s, sigma_s, mu_t, sigma_t)",
+     "features or (mu_s.detach(), sigma_s.detach(), mu_t.detach(), sigma_t.detach())"),
+    (12, "cdlm.theory.partial.pm1_kl", "((mu_s - mu_t) / (sigma_s + sigma_t)).square()",
+     "((mu_s - mu_t).square() / (sigma_s + sigma_t).square())"),
+    (13, "cdlm.theory.partial.symmetric_kl", "(sigma_s - sigma_t) / sigma_t * (1 + sigma_t / sigma_s)",
+     "sigma_s / sigma_t - sigma_t / sigma_s"),
+    (14, "cdlm.theory.partial.pm1_reduction", "(sigma_s - sigma_t) / larger / smaller", "1 / sigma_t - 1 / sigma_s"),
+    (16, "cdlm.theory.objective.linear_log_evidence", "torch.logdet(precision)", "torch.det(precision).log()"),
+    (16, "cdlm.theory.objective.divergence_from", "torch.logdet(precision)", "torch.det(precision).log()"),
+    (16, "cdlm.theory.objective.linear_terms", "return evidence,", "return evidence + 5,"),
+    (17, "cdlm.theory.objective.linear_terms", "return evidence,", "return evidence + 5,"),
+    (18, "cdlm.theory.objective.linear_terms", "return evidence,", "return evidence + 5,"),
+    (16, "cdlm.theory.objective.linear_terms", "draw = sum(", "draw = 2 * sum("),
+    (17, "cdlm.theory.objective.linear_terms", "draw = sum(", "draw = 2 * sum("),
+    (18, "cdlm.theory.objective.linear_terms", "draw = sum(", "draw = 2 * sum("),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +88,7 @@ class Mutant:
     file: Path
     path: tuple[str, ...]       # of the function in its module
     code: types.CodeType        # the changed body
+    derived: bool = False       # a part of a derivation
 
 
 def body_nodes(function: ast.AST) -> Iterator[ast.AST]:
@@ -86,6 +129,24 @@ def changes(function: ast.AST) -> Iterator[str]:
             node.value = old
 
 
+def changes_of_a_derivation(function: ast.AST) -> Iterator[str]:
+    """More errors, of the kinds that only a derivation can have; as ``changes``."""
+    for node in list(body_nodes(function)):
+        before = ast.unparse(node).partition("\n")[0]
+        if isinstance(node, ast.Attribute) and node.attr in TURNED:
+            old, node.attr = node.attr, TURNED[node.attr]
+            yield f"{before} became {ast.unparse(node)}"
+            node.attr = old
+        elif isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.Eq, ast.NotEq)):
+            old, node.ops = node.ops, [ast.NotEq() if isinstance(node.ops[0], ast.Eq) else ast.Eq()]
+            yield f"{before} became {ast.unparse(node)}"
+            node.ops = old
+        elif isinstance(node, ast.If) and isinstance(node.body[0], ast.Raise):
+            old, node.test = node.test, ast.Constant(False)
+            yield f"nothing is demanded by {before}"
+            node.test = old
+
+
 def find(tree: ast.Module, path: list[str]) -> ast.AST | None:
     """Definition of a function or method in a module."""
     node: ast.AST | None = tree
@@ -124,14 +185,57 @@ def code_of(tree: ast.Module, file: Path, path: list[str]) -> types.CodeType:
     return code
 
 
-def mutants(row: dict) -> Iterator[Mutant]:
-    """All planted errors of one row of the ledger."""
-    for name in row["api"]:
+def parts_of(derivation: str) -> list[str]:
+    """Dotted names of a derivation and of the functions of its module that it calls, itself or through others.
+
+    Derivations of other equations, which have their own rows, are left out.
+    """
+    file, (first,) = place(derivation)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    todo, found = [first], []
+    while todo:
+        name = todo.pop()
+        if name in functions and name not in found and (name == first or not re.fullmatch(r"eq_\d+", name)):
+            found.append(name)
+            todo += [node.id for node in ast.walk(functions[name]) if isinstance(node, ast.Name)]
+    return [derivation.rpartition(".")[0] + "." + name for name in found]
+
+
+def owned(rows: dict[str, dict]) -> dict[int, list[str]]:
+    """For each equation, the functions of its derivation; what several derivations share belongs to the first of them."""
+    found, taken = {}, set()
+    for number in sorted(map(int, rows)):
+        parts = [*parts_of(rows[str(number)]["derivation"]), *BESIDE.get(number, ())]
+        found[number] = [name for name in dict.fromkeys(parts) if name not in taken]
+        taken |= set(parts)
+    return found
+
+
+def mutants(row: dict, derived: list[str]) -> Iterator[Mutant]:
+    """All errors that are planted by a rule, of one row of the ledger: in its functions, then in its derivation."""
+    for name in [*row["api"], *derived]:
         file, path = place(name)
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for inner, function in function_nodes(tree, path):
             for change in changes(function):
-                yield Mutant(name, change, file, tuple(inner), code_of(tree, file, inner))
+                yield Mutant(name, change, file, tuple(inner), code_of(tree, file, inner), name in derived)
+            for change in changes_of_a_derivation(function) if name in derived else ():
+                yield Mutant(name, change, file, tuple(inner), code_of(tree, file, inner), True)
+
+
+def written(number: int) -> Iterator[Mutant]:
+    """The errors of one row that are written out in this file."""
+    for equation, name, old, new in WRITTEN:
+        if equation == number:
+            file, path = place(name)
+            text = file.read_text(encoding="utf-8")
+            function = ast.get_source_segment(text, find(ast.parse(text), path))
+            if function.count(old) != 1:
+                raise SystemExit(f"error: {name} does not have {old!r} once; write the planted error anew")
+            changed = ast.parse(text.replace(function, function.replace(old, new)))
+            derived = name == "cdlm.theory.objective.linear_terms"
+            yield Mutant(name, f"{old} became {new}", file, tuple(path), code_of(changed, file, path), derived)
 
 
 def controls() -> Iterator[Mutant]:
@@ -145,13 +249,15 @@ def controls() -> Iterator[Mutant]:
 
 
 class First:
-    """Pytest plugin: the first test that did not pass."""
+    """Pytest plugin: the first test that did not pass, or the file of tests that could not be read."""
 
     failed = ""
 
     def pytest_runtest_logreport(self, report) -> None:
         if report.outcome == "failed" and not self.failed:
             self.failed = report.nodeid
+
+    pytest_collectreport = pytest_runtest_logreport
 
 
 def target(mutant: Mutant) -> types.FunctionType:
@@ -162,7 +268,23 @@ def target(mutant: Mutant) -> types.FunctionType:
     return inspect.unwrap(found)
 
 
-def try_all(planted: list[Mutant], tests: list[str], results: multiprocessing.Queue) -> None:
+def forget() -> None:
+    """Forget what derivations remember, and what test files computed from them when they were loaded."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("cdlm.theory."):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+        elif name.startswith("test_"):
+            del sys.modules[name]
+
+
+def in_order(row: dict, derived: bool) -> list[str]:
+    """The tests of a row, those first that are the likeliest to notice an error in a derivation, or in a function."""
+    return sorted(row["tests"], key=lambda test: ("derivation" in row["tests"][test]["checks"]) != derived)
+
+
+def try_all(planted: list[Mutant], tests: dict[bool, list[str]], results: multiprocessing.Queue) -> None:
     """In a process of its own: the first failing test for each mutant, or "" where none failed; put one by one."""
     import hypothesis
     import pytest
@@ -172,23 +294,24 @@ def try_all(planted: list[Mutant], tests: list[str], results: multiprocessing.Qu
     hypothesis.settings.register_profile("planted", phases=found_is_enough, database=None, deadline=None)
     hypothesis.settings.load_profile("planted")
 
-    def first_failure() -> str:
+    def first_failure(derived: bool) -> str:
         first = First()
+        forget()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests], plugins=[first])
-        return first.failed if status in (0, 1) else f"error: pytest ended with status {status}"
+            status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests[derived]], plugins=[first])
+        return first.failed if status == 0 or first.failed else f"error: pytest ended with status {status}"
 
-    if broken := first_failure():
+    if broken := first_failure(False):
         results.put(f"error: fails without any change: {broken}")
         return
     for mutant in planted:
         function = target(mutant)
         before, function.__code__ = function.__code__, mutant.code
-        results.put(first_failure())
+        results.put(first_failure(mutant.derived))
         function.__code__ = before
 
 
-def verdicts(tasks: Iterable[tuple[int, list[Mutant], list[str]]]) -> Iterator[tuple[int, Mutant, str]]:
+def verdicts(tasks: Iterable[tuple[int, list[Mutant], dict[bool, list[str]]]]) -> Iterator[tuple[int, Mutant, str]]:
     """Each mutant with the first test that noticed it, or ""; a process for each equation, one for each core at a time."""
     context = multiprocessing.get_context("fork")
     running: deque = deque()
@@ -222,14 +345,20 @@ def main(arguments: list[str]) -> int:
     for name in LOADED_ONCE:        # inherited by every process; the package itself is loaded by each
         import_module(name)
     recorded = json.loads((ROOT / "cdlm/theory/ledger.json").read_text(encoding="utf-8"))["equations"]
-    wanted = arguments or sorted(recorded, key=int)
-    tasks = [(int(number), list(mutants(recorded[number])), list(recorded[number]["tests"])) for number in wanted]
+    only_written = "--written" in arguments
+    wanted = [word for word in arguments if word != "--written"] or sorted(recorded, key=int)
+    tasks, derived = [], owned(recorded)
+    for number in wanted:
+        planted = [] if only_written else list(mutants(recorded[number], derived[int(number)]))
+        planted += written(int(number))
+        if planted:
+            tasks.append((int(number), planted, {kind: in_order(recorded[number], kind) for kind in (False, True)}))
     killed, total, broken = 0, sum(len(planted) for _, planted, _ in tasks), False
     for number, mutant, verdict in verdicts(tasks):
         killed += bool(verdict) and not verdict.startswith("error")
         broken |= verdict.startswith("error")
         print(f"Eq. {number:2} {mutant.function}: {mutant.change}: {verdict or 'SURVIVED'}", flush=True)
-    for _, mutant, verdict in verdicts([(1, list(controls()), list(recorded["1"]["tests"]))]):
+    for _, mutant, verdict in verdicts([(1, list(controls()), {False: list(recorded["1"]["tests"])})]):
         broken |= bool(verdict)
         print(f"control: {mutant.change}: {'survived' if not verdict else 'KILLED by ' + verdict}", flush=True)
     print(f"{killed}/{total}")

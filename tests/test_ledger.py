@@ -86,6 +86,48 @@ def test_the_command_agrees() -> None:
     assert len(printed) == len(NUMBERS) and all(row["title"] in line for row, line in zip(listed, printed))
 
 
+@each_equation
+def test_the_page_shows_verdict_note_and_slip(number: int) -> None:
+    sys.path.insert(0, str(ROOT / "book/_ext"))
+    try:
+        from cdlm_book import LedgerDirective
+    finally:
+        sys.path.pop(0)
+    eq = equations()[number]
+    facts = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "slip": eq.slip, "api": eq.api,
+             "statement": "1", "chapter": ROWS[number].chapter, "tests": {}}
+    lines = LedgerDirective.entry(str(number), facts)
+    assert f":Verdict: {eq.kind}, {eq.verdict}." in lines
+    assert sum(line.startswith(":Note: ") for line in lines) == bool(eq.note)
+    assert sum(line.startswith(":In print: ") for line in lines) == bool(eq.slip)
+
+
+def test_verdicts_are_told_from_slips_of_print() -> None:
+    """A lost sum or factor is noted in every row that has one, and decides no verdict."""
+    known = equations()
+    assert {number for number, eq in known.items() if eq.slip} == {3, 9, 13}
+    assert {number for number, eq in known.items() if eq.verdict == "misprint, corrected"} == {18, 20}
+    assert known[9].verdict == "exact under what the paper has assumed" and known[23].verdict == "faithful quotation"
+    assert known[11].verdict == known[13].verdict == "exact"
+    assert {eq.verdict for eq in known.values()} == set(VERDICTS)
+
+
+def test_the_drawing_shows_every_derivation_and_what_it_starts_from() -> None:
+    sys.path.insert(0, str(ROOT / "figures"))
+    try:
+        import equations as drawing
+    finally:
+        sys.path.pop(0)
+    edges = drawing.graph()
+    assert list(edges) == list(NUMBERS)
+    assert edges[9] == {5, 6, 7} and edges[14] == {7, 12} and not edges[1] and not edges[7]
+    shown = drawing.reduced(edges)
+    alt = re.search(r":name: fig-equations\n:alt: (.+)", (ROOT / "book/ledger.md").read_text(encoding="utf-8"))[1]
+    for number in (number for number in NUMBERS if not edges[number] and number not in set().union(*edges.values())):
+        assert re.search(rf"\b{number}\b.* stand alone", alt)
+    assert shown[4] == {3} and shown[14] == {12} and set(drawing.COLORS) == set(VERDICTS)
+
+
 # What makes a row stale
 
 

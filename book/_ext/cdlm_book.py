@@ -63,7 +63,8 @@ class LedgerDirective(Directive):
         files = sorted({test.partition("::")[0] for test in equation["tests"]})
         lines = [f".. rubric:: Equation {number}: {equation['title']}", "", ".. math::", "", f"   {equation['statement']}", ""]
         lines += [f":Verdict: {equation['kind']}, {equation['verdict']}."]
-        lines += [":Note: " + re.sub(r"\$(.+?)\$", r":math:`\1`", equation["note"])] if equation["note"] else []
+        for field, text in (("Note", equation["note"]), ("In print", equation["slip"])):
+            lines += [f":{field}: " + re.sub(r"\$(.+?)\$", r":math:`\1`", text)] if text else []
         lines += [f":Derived in: :doc:`{chapter}`, :ref:`in this section <eq-{number}>`"]
         lines += [":Computed by: " + ", ".join(f":py:obj:`{name}`" for name in equation["api"])]
         shown = ", ".join(f"{check} ({count})" for check, count in sorted(checks.items()))

@@ -53,8 +53,8 @@ def record() -> dict:
     known = {}
     for number, eq in equations().items():
         tests = dict(sorted(recorder.found.get(number, {}).items()))
-        facts = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "api": list(eq.api)}
-        facts |= {"statement": sp.latex(eq.derive()), "chapter": chapter_of(eq), "derivation": eq.derivation}
+        facts = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "slip": eq.slip}
+        facts |= {"api": list(eq.api), "statement": sp.latex(eq.derive()), "chapter": chapter_of(eq), "derivation": eq.derivation}
         known[str(number)] = facts | {"fingerprints": fingerprints(eq, list(tests)), "tests": tests}
     versions = {name: version(name) for name in ("torch", "sympy", "numpy")}
     return {"provenance": {"python": platform.python_version(), "packages": versions}, "equations": known}

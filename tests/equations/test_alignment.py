@@ -22,6 +22,7 @@ from cdlm.theory.alignment import (
     domain_cross_entropy,
     eq_19,
     eq_24,
+    eq_24_with_reciprocals,
     feature,
     guess,
     jensen_shannon,
@@ -238,6 +239,21 @@ def test_single_against_double_precision() -> None:
     torch.testing.assert_close(adversarial_value(logits_s.float(), logits_t.float()), double.float(), rtol=1e-5, atol=0)
 
 
+@pytest.mark.equation(19, check="extremes")
+def test_divergence_of_nearly_equal_distributions_keeps_its_digits_and_its_sign() -> None:
+    """In single precision, against double: the entropy of the mixture less the mean entropy would be rounding."""
+    generator = torch.Generator().manual_seed(7)
+    logs, nudge = torch.randn(2, 2000, 10, generator=generator)
+    for size in (1e-6, 1e-4, 1e-2):
+        p, q = logs.softmax(1), (logs + size * nudge).softmax(1)
+        found, exact = jensen_shannon(p, q), jensen_shannon(p.double(), q.double())
+        assert found.dtype == torch.float32 and (found >= 0).all()
+        torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=0)
+        m = (p.double() + q.double()) / 2
+        torch.testing.assert_close(exact, ((p.double() - q.double()) ** 2 / m).sum(1) / 8, rtol=max(1e-4, size), atol=0)
+    assert (jensen_shannon(p, p) == 0).all()
+
+
 @pytest.mark.equation(19, check="library")
 def test_against_scikit_learn_and_scipy() -> None:
     logits_s, logits_t = logits(4)
@@ -286,6 +302,25 @@ def test_eq_24_is_minus_eq_19_on_a_sample_and_the_indicators_are_redundant() -> 
         indicator, place = sp.IndexedBase(f"d^{domain}"), sp.IndexedBase(f"h^{domain}", real=True)
         sums = sums.subs({indicator[k]: 1 for k in (1, 2, 3)}).subs({place[k]: points[domain][k - 1] for k in (1, 2, 3)})
     assert sp.expand(sums - minus_19) == 0
+
+
+@pytest.mark.equation(24, check="derivation")
+def test_with_the_reciprocals_of_danns_loss_eq_24_is_eq_19_on_a_sample() -> None:
+    """Written out for one image of a domain: d log(1/Xi) + (1 - d) log(1/(1 - Xi)), minus its sum over n images of each."""
+    n, i = sp.Symbol("n", integer=True, positive=True), sp.Symbol("i", integer=True)
+    d_s, d_t = sp.IndexedBase("d^s"), sp.IndexedBase("d^t")
+    h_s, h_t = sp.IndexedBase("h^s", real=True), sp.IndexedBase("h^t", real=True)
+    danns = -sp.Sum(d_s[i] * sp.log(1 / guess(h_s[i])), (i, 1, n)) / n
+    danns -= sp.Sum(d_t[i] * sp.log(1 / (1 - guess(h_t[i]))), (i, 1, n)) / n
+    found = eq_24_with_reciprocals()
+    assert found.lhs == eq_24().lhs and sp.expand(found.rhs - danns) == 0
+    at = {n: 2, **{d[k]: 1 for d in (d_s, d_t) for k in (1, 2)}}
+    places = {h_s[1]: 0.3, h_s[2]: -1.2, h_t[1]: 0.8, h_t[2]: 2.1}
+    values = [form.rhs.subs(n, 2).doit().subs(at).subs(places).replace(guess, lambda x: 1 / (1 + sp.exp(-x)))
+              for form in (found, eq_24())]
+    logit = torch.tensor([0.3, -1.2, 0.8, 2.1], dtype=torch.float64)
+    assert float(values[0]) == pytest.approx(adversarial_value(logit[:2], logit[2:]).item(), rel=1e-12)
+    assert float(values[1]) == pytest.approx(-float(values[0]), rel=1e-12)
 
 
 def printed_form(logit: torch.Tensor, d: torch.Tensor, n_s: int, n_t: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -379,6 +380,14 @@ def test_the_error_of_eq_5_has_two_causes() -> None:
     assert sp.expand(ERROR_5 - by_feature - by_factor) == 0
 
 
+@pytest.mark.equation(5, check="extremes")
+def test_the_error_of_eq_5_does_not_cancel_its_two_causes() -> None:
+    """A wide code and a weak feature: the two causes are huge and nearly opposite, their sum is not."""
+    for sigma, mu_h, mu_t in ((1e8, 1e-8, 0.5), (3e7, -2e-8, 1.5), (1e30, 1e-30, 0.25), (1e-30, 1e30, -0.25)):
+        single = simplified_mean_error(*(torch.tensor([v]) for v in (mu_t, sigma, mu_h)), G1)
+        assert single.dtype == torch.float32 and single.item() == pytest.approx(G1 * (sigma * mu_h - mu_t), rel=1e-5)
+
+
 # Equation 6
 
 
@@ -445,3 +454,19 @@ def test_the_error_of_eq_6_keeps_its_digits() -> None:
         s, a, b = draw(16, "positive", "positive", "positive")
         single = simplified_sigma_error(s.float(), (scale * a).float(), (scale * b).float(), G1, 0.0)
         torch.testing.assert_close(single.double() / scale, G1 * s * (b - a), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.equation(6, check="extremes")
+def test_the_error_of_eq_6_where_squares_overflow_or_vanish() -> None:
+    """Deviations of 1e-25 and 1e25, of which the squares do not exist in single precision; and nearly equal ones."""
+    one = torch.ones(1)
+    for scale in (1e-25, 1e25):
+        assert (scale * one).square().item() in (0, math.inf)
+        wide = simplified_sigma_error(one, scale * one, 3 * scale * one, G1, 0.0)
+        assert wide.item() == pytest.approx(2 * G1 * scale, rel=1e-5)
+        noise = simplified_sigma_error(one, scale * one, scale * one, 1.0, scale)
+        assert noise.item() == pytest.approx((math.sqrt(2) - 1) * scale, rel=1e-5)
+    assert simplified_sigma_error(one, 1e-25 * one, 1e-25 * one).item() == pytest.approx(0.1, rel=1e-5)
+    near = torch.nextafter(1.7 * one, 2 * one)
+    found = simplified_sigma_error(one, 1.7 * one, near, 1.0, 0.0)
+    assert found.item() == pytest.approx((near.double() - (1.7 * one).double()).item(), rel=1e-5)

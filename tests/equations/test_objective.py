@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
 
@@ -91,6 +93,48 @@ def test_eq_16_is_the_printed_identity_and_its_terms_are_not_trivial() -> None:
         assert float(terms[term].subs(at)) > 0
     with pytest.raises(ArithmeticError, match="does not hold"):
         theory.proved(sp.Eq(theory.LOG_EVIDENCE + theory.GAP, theory.LOG_LIKELIHOOD - theory.PRICE), terms)
+
+
+@pytest.mark.equation(16, 17, check="derivation")
+def test_terms_of_the_linear_model_by_other_ways() -> None:
+    """Evidence by the covariance, posterior by completing the square, divergences by numerical integration, all by hand."""
+    terms, values = theory.joint_terms(), (0.3, -1.1, 0.4, 0.7, 1.3, -0.6, 0.8, 0.5)
+    x_s, x_t, mu, sigma, w_s, w_t, tau_s, tau_t = values
+    q, prior = norm(mu, sigma), norm(0, 1)
+    joint = lambda z: norm(w_s * z, tau_s).pdf(x_s) * norm(w_t * z, tau_t).pdf(x_t) * prior.pdf(z)
+    evidence = quad(joint, -12, 12, epsabs=1e-14)[0]
+
+    def mean(value: Callable) -> float:
+        return quad(lambda z: q.pdf(z) * value(z), mu - 12 * sigma, mu + 12 * sigma, epsabs=1e-13)[0]
+    expected = {theory.LOG_EVIDENCE: math.log(evidence), theory.PRICE: mean(lambda z: q.logpdf(z) - prior.logpdf(z)),
+                theory.GAP: mean(lambda z: q.logpdf(z) - math.log(joint(z) / evidence)),
+                theory.LOG_LIKELIHOOD: mean(lambda z: norm(w_s * z, tau_s).logpdf(x_s) + norm(w_t * z, tau_t).logpdf(x_t))}
+    for name, value in expected.items():
+        assert numbers(terms[name], SYMBOLS, list(values)) == pytest.approx(value, rel=1e-9), name
+
+
+@pytest.mark.equation(16, 17, 18, check="derivation")
+@pytest.mark.parametrize("false", [
+    lambda: theory.log_of_joint_normal(sp.Matrix([X_S]), sp.Matrix([[W_S**2 + TAU_S**2]])) + 5, lambda: sp.Integer(0),
+    lambda: sp.Symbol("junk")], ids=["off by five", "zero", "junk"])
+def test_a_false_evidence_is_refused(monkeypatch, false) -> None:
+    value = false()
+    monkeypatch.setattr(theory, "log_of_joint_normal", lambda x, covariance: value)
+    with pytest.raises(ArithmeticError, match="integrates to the evidence"):
+        theory.linear_terms((X_S, W_S, TAU_S))
+
+
+@pytest.mark.equation(16, 17, 18, check="derivation")
+def test_what_does_not_vanish_is_seen() -> None:
+    a, b = sp.symbols("a b", positive=True)
+    assert theory.vanishes(sp.log(a / b + 1) - sp.log(a + b) + sp.log(b)) and theory.vanishes(1 / (a + b) - a / (a**2 + a * b))
+    for false in (sp.log(a / b + 1) - sp.log(a + b) - sp.log(b), sp.log(2 * a) - sp.log(a), a - b, sp.Integer(1)):
+        assert not theory.vanishes(false)
+    with pytest.raises(ArithmeticError, match="it does not hold that pigs fly"):
+        theory.demand(False, "pigs fly")
+    with pytest.raises(ArithmeticError, match="does not hold"):
+        theory.proved(sp.Eq(sp.Symbol("c"), a + b), {sp.Symbol("c"): a})
+    theory.demand(True, "pigs walk")
 
 
 @pytest.mark.equation(17, check="derivation")
@@ -212,7 +256,41 @@ def test_single_precision_agrees_with_double_at_extreme_deviations(scale: float)
     close(single.double(), theory.linear_log_evidence(x, W, narrow), rtol=1e-3, atol=1e-2)
 
 
+@pytest.mark.equation(16, 17, check="extremes")
+def test_determinants_beyond_the_range_of_single_precision() -> None:
+    """Forty codes seen through little noise: the determinant of the precision has eighty digits, its logarithm three."""
+    x, mu, sigma, W, tau = (value.float() for value in model_of(11, batch=2, n=60, latent=40))
+    tau = 0.05 * tau
+    mean, precision = theory.linear_posterior(x, W, tau)
+    assert torch.det(precision).isinf()
+    doubles = [value.double() for value in (x, mu, sigma, W, tau)]
+    for single, exact in ((theory.linear_log_evidence(x, W, tau), theory.linear_log_evidence(doubles[0], *doubles[3:])),
+                          (theory.divergence_from(mu, sigma, mean, precision), theory.linear_gap(*doubles))):
+        assert single.isfinite().all()
+        close(single.double(), exact, rtol=1e-2, atol=0)
+
+
 # Equation 18
+
+
+@pytest.mark.equation(18, check="derivation")
+def test_terms_of_eq_18_against_the_marginal_density_of_the_source() -> None:
+    """log p(x_s) is that of N(0, w^2 + tau^2); the gap is the divergence from the posterior, by numerical integration."""
+    terms = theory.source_terms()
+    x, w, tau, mu, sigma = 0.7, -1.4, 0.6, 0.3, 0.5
+    at = {X_S: x, W_S: w, TAU_S: tau, mu_st: mu, sigma_st: sigma, mu_ts: -0.2, sigma_ts: 1.7}
+    marginal = norm(0, math.sqrt(w**2 + tau**2))
+    assert sp.simplify(sp.exp(terms[theory.LOG_EVIDENCE_S]) * sp.sqrt(2 * sp.pi * (W_S**2 + TAU_S**2))
+                       - sp.exp(-X_S**2 / (2 * (W_S**2 + TAU_S**2)))) == 0
+    q = norm(mu, sigma)
+    log_posterior = lambda z: norm(w * z, tau).logpdf(x) + norm(0, 1).logpdf(z) - marginal.logpdf(x)
+    gap = quad(lambda z: q.pdf(z) * (q.logpdf(z) - log_posterior(z)), -6, 6, epsabs=1e-13)[0]
+    drawn = quad(lambda z: q.pdf(z) * norm(w * z, tau).logpdf(x), -6, 6, epsabs=1e-13)[0]
+    prices = [(m**2 + d**2 - 1) / 2 - math.log(d) for m, d in ((mu, sigma), (-0.2, 1.7))]
+    expected = {theory.LOG_EVIDENCE_S: marginal.logpdf(x), theory.GAP_S: gap, theory.LOG_LIKELIHOOD_S: drawn,
+                theory.PRICE_ST: prices[0], theory.PRICE_TS: prices[1]}
+    for name, value in expected.items():
+        assert float(terms[name].subs(at)) == pytest.approx(value, rel=1e-9), name
 
 
 @pytest.mark.equation(18, check="derivation")
@@ -400,7 +478,7 @@ def test_with_one_q_it_bounds_the_evidence_and_with_the_base_price_it_does_not()
 
 # Equation 20
 
-IMAGES = tuple(sp.symbols(r"\hat{x}_{st} \tilde{x}_{s} x_{s} \hat{x}_{ts} \tilde{x}_{t} x_{t}", real=True))
+IMAGES = tuple(sp.symbols(r"\hat{x}_{st} \tilde{x}_{s} x_s \hat{x}_{ts} \tilde{x}_{t} x_t", real=True))
 B1, B2, V = sp.symbols("beta_1 beta_2 v", positive=True)
 
 
@@ -490,6 +568,20 @@ def test_consistency_refuses_other_reductions() -> None:
     for loss in (consistency_loss, losses.consistency_l1):
         with pytest.raises(ValueError, match="'none'"):
             loss(*images, reduction="none")
+
+
+@pytest.mark.equation(20, check="formula")
+@pytest.mark.parametrize("odd", range(6))
+def test_consistency_refuses_batches_that_would_broadcast(odd: int) -> None:
+    images = five_images(1, 2, 1, 2, 2)
+    images[odd] = images[odd][:1]
+    hat, tilde, x, hat_o, tilde_o, x_o = images
+    with pytest.raises(ValueError, match="shapes differ"):
+        theory.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o)
+    if odd not in (2, 5):
+        for loss in (consistency_loss, theory.consistency_l1):
+            with pytest.raises(ValueError, match="shapes differ"):
+                loss(hat, tilde, hat_o, tilde_o)
 
 
 # Equations 21 and 22

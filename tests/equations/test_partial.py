@@ -397,13 +397,36 @@ def test_extremes_of_eq_15(function):
 
 
 @pytest.mark.equation(13, 14, check="extremes")
-def test_nearly_equal_spreads_keep_their_digits():
-    """The difference of two ratios near one would be rounding; the product is not. Spreads a millionth apart."""
-    one, near = torch.ones(1, 1), torch.full((1, 1), 1 + 2.0**-20)
-    exact = (1 + 2.0**-20 - 1 / (1 + 2.0**-20)) ** 2 / 2
-    for function in (partial.symmetric_kl, partial.pm1_reduction):
-        assert function(0 * one, one, 0 * one, near).item() == pytest.approx(exact, rel=1e-5)
-        assert function(0 * one, one, 0 * one, one).item() == 0
+@pytest.mark.parametrize("spread", [1.0, 1.7, 0.3, 7.1])
+def test_nearly_equal_spreads_keep_their_digits(spread):
+    """The difference of two ratios near one would be rounding; the product is not. Spreads a few millionths apart."""
+    one = torch.full((1, 1), spread)
+    for share in (2.0**-20, 5e-7, 3e-6):
+        near = one * (1 + share)
+        a, b = one.double().item(), near.double().item()
+        exact = ((a - b) * (a + b) / (a * b)) ** 2 / 2                      # in double precision, of the numbers as rounded
+        for function in (partial.symmetric_kl, partial.pm1_reduction):
+            assert function(0 * one, one, 0 * one, near).item() == pytest.approx(exact, rel=1e-5)
+            assert function(0 * one, one, 0 * one, one).item() == 0
+
+
+@pytest.mark.equation(12, 13, 14, check="extremes")
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
+def test_means_and_spreads_whose_squares_do_not_exist(scale):
+    """A stretch of the axis changes no divergence, however large it is; in single precision."""
+    unit = [torch.tensor([[value]]) for value in (0.0, 1.0, 3.0, 2.0)]
+    for function in (partial.pm1_kl, partial.symmetric_kl, partial.symmetric_kl_bound, partial.pm1_reduction):
+        found = function(*(scale * value for value in unit))
+        torch.testing.assert_close(found, function(*unit), rtol=1e-5, atol=0)
+
+
+@pytest.mark.equation(14, check="extremes")
+def test_what_pm1_takes_off_is_never_undefined():
+    """Spreads of opposite extremes: infinite where the divergence is, and no number minus or times infinity."""
+    zero, tiny, huge = torch.zeros(1, 1), torch.full((1, 1), 1e-20), torch.full((1, 1), 1e20)
+    assert partial.pm1_reduction(zero, tiny, zero, huge).item() == math.inf
+    found = partial.pm1_reduction(zero, torch.full((1, 1), 1e-15), zero, torch.ones(1, 1)).item()
+    assert found == pytest.approx(1e30 / 2, rel=1e-5)
 
 
 @pytest.mark.equation(12, 13, 14, check="library")
