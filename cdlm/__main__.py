@@ -1,4 +1,7 @@
-"""``python -m cdlm``. Generated from the chapters in book/src by `make sync`: edit there, not here."""
+"""``python -m cdlm``.
+
+Generated from the chapters in book/src by `make sync`: edit there, not here.
+"""
 
 from cdlm.cli import main
 

@@ -1,7 +1,7 @@
 """The command line; it calls what the chapters define.
 
-Generated from book/src/73_fast.md, book/src/91_command_line.md, book/src/94_reproduce.md by `make sync`: edit there,
-not here.
+Generated from book/src/73_fast.md, book/src/91_command_line.md, book/src/94_reproduce.md by
+`make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -24,22 +25,38 @@ from cdlm.bench import bench_data
 from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
 from cdlm.data.augment import Augment
-from cdlm.data.catalog import SIZES, domain_info, find_recipe, locate_all, open_domain, overview
+from cdlm.data.catalog import (
+    SIZES,
+    domain_info,
+    find_recipe,
+    locate_all,
+    open_domain,
+    overview,
+)
 from cdlm.data.domains import DOMAIN_NAMES, MissingDataError, UnknownDomainError, load_domain
 from cdlm.inside import measure_confusion, measure_maps, measure_translations
+from cdlm.methods.registry import METHODS
 from cdlm.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.profile import PROFILES
-from cdlm.reproduce import by_cause, by_dask, by_processes, fitting_workers, is_valid, reproduce
+from cdlm.reproduce import (
+    by_cause,
+    by_dask,
+    by_processes,
+    fitting_workers,
+    is_valid,
+    reproduce,
+)
 from cdlm.results import result_rows
 from cdlm.runs import (
-    METHODS,
     RunError,
     RunSpec,
     evaluate,
     measure_moments,
     processor,
     provenance,
+    read_json,
     record,
+    record_path,
     run,
     write_json,
 )
@@ -70,6 +87,7 @@ __all__ = [
     "bench_data_command",
     "bench_group",
     "bench_step_command",
+    "book_builder",
     "choose_device",
     "clear_errors",
     "data_app",
@@ -311,6 +329,17 @@ def measure_command(
 
 # 91_command_line: The commands
 
+def book_builder() -> str:
+    """The version of Jupyter Book, and what to do if it cannot build this book."""
+    try:
+        found = version("jupyter-book")
+    except PackageNotFoundError:
+        return "none; `make book` installs it"
+    if found.startswith("1."):
+        return found
+    return f"{found}, which cannot build this book: pip install -r book/requirements.txt"
+
+
 @app.command("doctor")
 def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False) -> None:
     """Tell versions, devices, and which data sets are found where."""
@@ -323,12 +352,14 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a
             found[name] = f"missing: {error}"
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     devices = {"cpu": processor(), "cuda": ", ".join(cuda) or "none", "mps": str(torch.backends.mps.is_available())}
-    facts = {"versions": provenance("cpu"), "devices": devices, "data": found}
+    facts = {"versions": provenance("cpu"), "devices": devices, "data": found,
+             "jupyter-book": book_builder()}
     if as_json:
         typer.echo(json.dumps(facts))
         return
-    for heading, group in (("versions", {"python": facts["versions"]["python"], **facts["versions"]["packages"]}),
-                          ("devices", devices), ("data", found)):
+    versions = {"python": facts["versions"]["python"], **facts["versions"]["packages"],
+                "jupyter-book": facts["jupyter-book"]}
+    for heading, group in (("versions", versions), ("devices", devices), ("data", found)):
         typer.echo(heading)
         for name, text in group.items():
             typer.echo(f"  {name:14} {text}")
@@ -396,14 +427,20 @@ def data_shift_command(
     size: Annotated[str, typer.Option(help="full, best or sample")] = "full",
     root: Annotated[Path | None, FOLDER_OPTION] = None,
 ) -> None:
-    """Measure how far domains are apart on their pixels, and store the record that the chapter on domains reads."""
+    """Measure how far domains are apart on their pixels, for the record that the chapter on domains reads.
+
+    Pairs that are not measured stay in the file as they are.
+    """
     with clear_errors():
         known = {"-".join(pair): pair for pair in SHIFT_PAIRS}
         if unknown := [pair for pair in pairs or () if pair not in known]:
             raise RunError(f"unknown pair {unknown[0]!r}; known: {', '.join(known)}")
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, measure_shift([known[pair] for pair in pairs or known], range(seeds), size, root))
-    typer.echo(f"{out}: {len(pairs or known)} pairs, {seeds} draws of each")
+        earlier = read_json(out) if out.exists() else None
+        found = measure_shift([known[pair] for pair in pairs or known], range(seeds), size, root, earlier)
+        write_json(out, found)
+    typer.echo(f"{out}: {len(pairs or known)} pairs, {seeds} draws of each; "
+               f"{len(found['pairs'])} in the record")
 
 
 @bench_app.callback()
@@ -464,7 +501,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def job_line(number: int, work: Job, results: Path) -> str:
     """One line of the list of jobs: its number, whether its record is there, and its name."""
-    return f"{number:4} {'done' if is_valid(results / f'{work.name}.json', work.spec) else 'todo'} {work.name}"
+    return f"{number:4} {'done' if is_valid(record_path(work.name, results), work.spec) else 'todo'} {work.name}"
 
 
 def summary(rows: list[dict]) -> str:

@@ -1,6 +1,7 @@
 """Distances between two samples of features: moments, CORAL, maximum mean discrepancy.
 
-Generated from book/src/54_alignment.md by `make sync`: edit there, not here.
+Generated from book/src/54_alignment.md, book/src/55_bound.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "a_distance",
     "coral_distance",
     "covariance",
     "expected_kernel",
@@ -21,6 +23,7 @@ __all__ = [
     "median_width",
     "mmd_squared",
     "permutation_p_value",
+    "total_variation",
 ]
 
 
@@ -106,3 +109,17 @@ def gaussian_mmd_squared(mu_x: Tensor, sigma_x: Tensor, mu_y: Tensor, sigma_y: T
 def median_width(x: Tensor, y: Tensor) -> Tensor:
     """Median distance between points of both samples together: a usual width of the kernel; at least 1e-6, detached."""
     return torch.pdist(torch.cat([x, y]).detach()).median().clamp(min=1e-6)
+
+
+# 55_bound: From the divergence to the A-distance
+
+def a_distance(error: float | Tensor) -> float | Tensor:
+    """A-distance 2 (1 - 2 error) of a domain classifier's error: 2 where it is always right, 0 at chance."""
+    return 2 * (1 - 2 * error)
+
+
+# 55_bound: What alignment cannot do: other shares of the classes
+
+def total_variation(p: Tensor, q: Tensor) -> Tensor:
+    """Half the sum of absolute differences of two distributions, (..., values) each; (...) in 0..1."""
+    return (p - q).abs().sum(-1) / 2

@@ -1,7 +1,7 @@
 """Accuracy through each path of the model, confusion, distances, maps of features, intervals.
 
-Generated from book/src/10_domain_shift.md, book/src/50_moments.md, book/src/55_bound.md, book/src/74_evaluation.md by
-`make sync`: edit there, not here.
+Generated from book/src/10_domain_shift.md, book/src/50_moments.md, book/src/55_bound.md,
+book/src/74_evaluation.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.stats import t as student
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdlm.data.batches import normalize
 from cdlm.data.domains import Split
+from cdlm.discrepancy import a_distance
+from cdlm.methods.base import Method
 from cdlm.methods.cdlm import Codes, transfer_codes
 from cdlm.modulation import modulate
+from cdlm.moments import modulated_mean, modulated_sigma, simplified_mean, simplified_sigma
 from cdlm.nets import Encoded, Encoder, facing
-from cdlm.theory.bound import a_distance
-from cdlm.theory.moments import modulated_mean, modulated_sigma, simplified_mean, simplified_sigma
 
 __all__ = [
     "Flip",
@@ -34,6 +35,7 @@ __all__ = [
     "confusion",
     "embed_tsne",
     "encode_images",
+    "features_of",
     "in_batches",
     "jarque_bera",
     "mean_gaps",
@@ -233,26 +235,32 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int 
 
 # 74_evaluation: Four ways to read one model
 
-def pair_codes(model: nn.Module, s: Encoded, t: Encoded, generator: torch.Generator) -> Codes:
+def pair_codes(model: Method, s: Encoded, t: Encoded, generator: torch.Generator) -> Codes:
     """The four codes of pairs of encoded images, (N, latent) each, by the map and the weights of the model's config.
 
     Each code has its own noise, from a CPU ``generator``.
     """
     c = model.config
     eps = torch.randn(4, *s.mu.shape, generator=generator, dtype=s.mu.dtype).to(s.mu.device)
-    return transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
+    return transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
 
 
 # 74_evaluation: Four ways to read one model
 
-def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: int = 0,
-                 paths: Sequence[str] = ("x_t", "x_hat_ts", "x_tilde_t")) -> dict[str, Tensor]:
+def translations(model: Method, source_images: Tensor, images: Tensor, seed: int = 0,
+                 paths: Sequence[str] | None = None) -> dict[str, Tensor]:
     """Target images as the classifier may see them, by path, (N, C, H, W) each, floats in [-1, 1].
 
-    ``images`` are bytes (N, C, H, W). Each is paired at random with one of ``source_images``, bytes (M, C, H, W), which
-    modulates it. ``model`` has ``encoder``, ``decoder`` and ``config`` as CDLM does. Noise and pairs depend on ``seed``,
-    N and M alone, and not on ``paths``, which names what is to be computed.
+    ``images`` are bytes (N, C, H, W). Each is paired at random with one of ``source_images``,
+    bytes (M, C, H, W), which modulates it. Noise and pairs depend on ``seed``, N and M alone, and
+    not on ``paths``. Raises ValueError for a path that is not one of ``model.paths``.
     """
+    paths = model.paths if paths is None else paths
+    if unknown := [path for path in paths if path not in model.paths]:
+        known = ", ".join(model.paths)
+        raise ValueError(f"{type(model).__name__} has no path {unknown[0]}; it has {known}")
+    if not model.draws:
+        return {path: normalize(images) for path in paths}
     generator = torch.Generator().manual_seed(seed)
     partners = source_images[torch.randint(len(source_images), (len(images),), generator=generator)]
     s, t = encode_images(model.encoder, partners, domain="source"), encode_images(model.encoder, images)
@@ -264,7 +272,14 @@ def translations(model: nn.Module, source_images: Tensor, images: Tensor, seed: 
 
 # 74_evaluation: Four ways to read one model
 
-def probe_h(model: nn.Module, source: Split, images: Tensor, count: int = 1000, seed: int = 0) -> Tensor:
+def features_of(model: Method, images: Tensor, domain: str = "target") -> Tensor:
+    """What a method compares domains in, (N, ...), of byte images (N, C, H, W) of a domain."""
+    with facing(model, domain):
+        return in_batches(lambda x: model.features(normalize(x)), images)
+
+
+def probe_h(model: Method, source: Split, images: Tensor, count: int = 1000,
+            seed: int = 0) -> Tensor:
     """Class log-probabilities (N, classes) of target ``images``, bytes, by a logistic regression on the features h.
 
     It is fitted to ``count`` random images of ``source`` (all, if there are fewer), on standardized features, and so reads h
@@ -275,19 +290,19 @@ def probe_h(model: nn.Module, source: Split, images: Tensor, count: int = 1000, 
     from sklearn.preprocessing import StandardScaler
 
     chosen = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:count]
-    seen = encode_images(model.encoder, source.images[chosen], domain="source").h.cpu().numpy()
-    asked = encode_images(model.encoder, images).h.cpu().numpy()
+    seen, asked = (features_of(model, x, domain).flatten(1).double().cpu().numpy()
+                   for x, domain in ((source.images[chosen], "source"), (images, "target")))
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen, source.labels[chosen].cpu().numpy())
     return torch.from_numpy(probe.predict_log_proba(asked))
 
 
-def readouts(model: nn.Module, source: Split, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """Logits (N, classes) of byte ``images`` (N, C, H, W) by path: "x_t", "x_hat_ts", "x_tilde_t" and "h".
+def readouts(model: Method, source: Split, images: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Logits (N, classes) of byte ``images`` (N, C, H, W) by the model's paths, and by "h".
 
-    The first three are read by the model's own classifier, "h" by ``probe_h``. No target label is used.
+    The former are read by its own classifier, "h" by ``probe_h``. No target label is used.
     """
     seen = translations(model, source.images, images, seed)
-    read = {name: in_batches(model.classifier, x) for name, x in seen.items()}
+    read = {name: in_batches(model.read, x) for name, x in seen.items()}
     return read | {"h": probe_h(model, source, images, seed=seed)}
 
 
@@ -326,20 +341,25 @@ def class_flips(counts: Tensor, least: int = 1) -> list[Flip]:
 
 # 74_evaluation: How far apart the domains are now
 
-def a_distances(model: nn.Module, source_images: Tensor, target_images: Tensor, count: int = 400, kernel: str = "rbf",
-                folds: int = 5, seed: int = 0) -> dict[str, float]:
-    """Proxy A-distances between ``count`` random images of each domain: of "pixels", of "h", and of "codes" z_st, z_ts.
+def a_distances(model: Method, source_images: Tensor, target_images: Tensor, count: int = 400,
+                kernel: str = "rbf", folds: int = 5, seed: int = 0) -> dict[str, float]:
+    """Proxy A-distances between ``count`` random images of each domain: "pixels" and "h".
 
-    Images are bytes (N, C, H, W). ``seed`` draws images, pairs, noise and folds. 0 is chance, 2 is perfectly told apart;
-    see ``proxy_a_distance``. Raises ValueError if a domain has fewer than ``count`` images.
+    Where a model draws, also of its "codes" z_st and z_ts. Images are bytes (N, C, H, W).
+    ``seed`` draws images, pairs, noise and folds. 0 is chance, 2 is perfectly told apart; see
+    ``proxy_a_distance``. Raises ValueError if a domain has fewer than ``count`` images.
     """
     if min(len(source_images), len(target_images)) < count:
         raise ValueError(f"{count} images asked, of {len(source_images)} and {len(target_images)}")
     generator = torch.Generator().manual_seed(seed)
     x_s, x_t = (x[torch.randperm(len(x), generator=generator)[:count]] for x in (source_images, target_images))
-    s, t = encode_images(model.encoder, x_s, domain="source"), encode_images(model.encoder, x_t)
-    codes = pair_codes(model, s, t, generator)
-    pairs = {"pixels": (x_s, x_t), "h": (s.h, t.h), "codes": (codes.z_st, codes.z_ts)}
+    h_s, h_t = features_of(model, x_s, "source"), features_of(model, x_t)
+    pairs = {"pixels": (x_s, x_t), "h": (h_s, h_t)}
+    if model.draws:
+        s = encode_images(model.encoder, x_s, domain="source")
+        t = encode_images(model.encoder, x_t)
+        codes = pair_codes(model, s, t, generator)
+        pairs["codes"] = codes.z_st, codes.z_ts
     return {name: proxy_a_distance(*pair, kernel, folds, seed=seed) for name, pair in pairs.items()}
 
 

@@ -1,6 +1,7 @@
 """Who is reached by what: gradient reversal, a seam between two networks, gradients for some parameters only.
 
-Generated from book/src/40_cdlm.md, book/src/72_algorithm.md by `make sync`: edit there, not here.
+Generated from book/src/40_cdlm.md, book/src/72_algorithm.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["GradientReversal", "Reach", "Seam", "reversal_strength", "reverse_gradient", "seam", "set_gradients"]
+__all__ = [
+    "GradientReversal",
+    "Reach",
+    "Seam",
+    "reversal_strength",
+    "reverse_gradient",
+    "seam",
+    "set_gradients",
+]
 
 
 # 40_cdlm: The discriminator, and how to learn against it

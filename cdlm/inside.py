@@ -28,8 +28,18 @@ from cdlm.evaluation import (
     proxy_a_distance,
     translations,
 )
-from cdlm.methods.cdlm import CDLM
-from cdlm.runs import RunError, RunSpec, data_checksums, load_run, load_spec, open_at, provenance, read_json, record
+from cdlm.methods.base import Method
+from cdlm.runs import (
+    RunError,
+    RunSpec,
+    data_checksums,
+    load_run,
+    load_spec,
+    open_at,
+    provenance,
+    read_json,
+    record,
+)
 
 __all__ = [
     "SHOWABLE",
@@ -126,10 +136,13 @@ def pick_columns(right: Tensor, count: int, seed: int = 0) -> Tensor:
     return torch.cat([good[:count - failures], bad[:failures]])
 
 
-def load_trained(folder: Path) -> tuple[RunSpec, CDLM, Domain, Domain]:
-    """A stored run of CDLM, as ``load_run`` gives it. Raises RunError for other methods and where the data have changed."""
+def load_trained(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
+    """A stored run of a method that draws, as ``load_run`` gives it.
+
+    Raises RunError for other methods and where the data have changed.
+    """
     spec, model, source, target = load_run(folder)
-    if not isinstance(model, CDLM):
+    if not model.draws:
         raise RunError(f"{folder} is a run of {spec.method}, which draws no images; give one of cdlm or improved")
     if data_checksums(source, target) != read_json(folder / "metrics.json")["data"]:
         raise RunError(f"the data are not those that {folder} was trained on")

@@ -1,6 +1,7 @@
 """Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 
-Generated from book/src/20_vae.md, book/src/40_cdlm.md by `make sync`: edit there, not here.
+Generated from book/src/20_vae.md, book/src/40_cdlm.md, book/src/53_objective.md by `make
+sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,16 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["adversarial_loss", "consistency_loss", "elbo", "kl_divergence", "reconstruction_loss"]
+__all__ = [
+    "adversarial_loss",
+    "check_same_shape",
+    "consistency_as_printed",
+    "consistency_l1",
+    "consistency_loss",
+    "elbo",
+    "kl_divergence",
+    "reconstruction_loss",
+]
 
 
 # 20_vae: The price of a code, in closed form
@@ -21,13 +31,15 @@ def kl_divergence(mu: Tensor, sigma: Tensor, reduction: str = "sum") -> Tensor:
     ``mu`` and ``sigma`` > 0 are (batch, latent). Over the latent dimensions ``reduction`` is "sum" (the divergence
     itself) or "mean". Raises ValueError for another reduction or for shapes that differ.
     """
-    _check_shapes(mu, sigma)
+    check_same_shape(mu, sigma)
     return _reduce(0.5 * (mu**2 + sigma**2 - 1) - sigma.log(), reduction)
 
 
-def _check_shapes(a: Tensor, b: Tensor) -> None:
-    if a.shape != b.shape:
-        raise ValueError(f"shapes differ: {tuple(a.shape)} and {tuple(b.shape)}; they would broadcast silently")
+def check_same_shape(*tensors: Tensor) -> None:
+    """Raise ValueError where shapes differ, so that nothing broadcasts unseen."""
+    shapes = {tuple(tensor.shape) for tensor in tensors}
+    if len(shapes) > 1:
+        raise ValueError(f"shapes differ, {sorted(shapes)}: they would broadcast silently")
 
 
 def _reduce(terms: Tensor, reduction: str) -> Tensor:
@@ -45,7 +57,7 @@ def reconstruction_loss(x_hat: Tensor, x: Tensor, reduction: str = "sum") -> Ten
     ``x_hat`` and ``x`` are (batch, C, H, W), of one shape. Over channels and pixels ``reduction`` is "sum" or "mean".
     Raises ValueError for another reduction or for shapes that differ.
     """
-    _check_shapes(x_hat, x)
+    check_same_shape(x_hat, x)
     return _reduce((x_hat - x) ** 2, reduction)
 
 
@@ -76,3 +88,34 @@ def consistency_loss(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_ti
     """Eq. 20 as squared error between images, (batch, C, H, W) each; ``reduction`` over pixels, "sum" or "mean"."""
     return (beta1 * reconstruction_loss(x_hat_st, x_tilde_s, reduction)
             + beta2 * reconstruction_loss(x_hat_ts, x_tilde_t, reduction))
+
+
+# 53_objective: Equation 20: two images, or two likelihoods?
+
+def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t: Tensor, x_hat_ts: Tensor,
+                           x_tilde_t: Tensor, beta1: float = 0.1, beta2: float = 0.01, variance: float = 0.5) -> Tensor:
+    """Eq. 20 as printed: squared differences of log-likelihoods of the observed images, averaged over the batch; a scalar.
+
+    Images are (batch, C, H, W); generations are means of Gaussians of this ``variance``. Not the loss that is trained.
+    Raises ValueError where the shapes of one domain differ.
+    """
+    def squared(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        check_same_shape(x, first, second)
+        difference = ((first - second) * (2 * x - first - second)).flatten(1).sum(1) / (2 * variance)      # (batch,)
+        return difference.square().mean()
+    return beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t)
+
+
+def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
+                   beta1: float = 0.1, beta2: float = 0.01, reduction: str = "sum") -> Tensor:
+    """The L1 variant of Eq. 20: absolute error, ``reduction`` over pixels, mean over the batch; a scalar.
+
+    Images are (batch, C, H, W). Raises ValueError for a reduction other than "sum" and "mean", and where the shapes
+    of one domain differ.
+    """
+    if reduction not in ("sum", "mean"):
+        raise ValueError(f'reduction is {reduction!r}; it must be "sum" or "mean"')
+    def error(a: Tensor, b: Tensor) -> Tensor:
+        check_same_shape(a, b)
+        return getattr((a - b).abs().flatten(1), reduction)(1).mean()
+    return beta1 * error(x_hat_st, x_tilde_s) + beta2 * error(x_hat_ts, x_tilde_t)

@@ -1,7 +1,7 @@
 """Maps into the transfer latent space: how one domain's code is modulated by the other's features.
 
-Generated from book/src/20_vae.md, book/src/30_transfer_latent_space.md, book/src/52_partial.md by `make sync`: edit
-there, not here.
+Generated from book/src/20_vae.md, book/src/30_transfer_latent_space.md, book/src/52_partial.md
+by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations

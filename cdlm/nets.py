@@ -1,7 +1,8 @@
 """Encoder with its three heads, decoder, discriminator, task classifier.
 
-Generated from book/src/10_domain_shift.md, book/src/20_vae.md, book/src/30_transfer_latent_space.md,
-book/src/40_cdlm.md, book/src/70_networks.md by `make sync`: edit there, not here.
+Generated from book/src/10_domain_shift.md, book/src/20_vae.md,
+book/src/30_transfer_latent_space.md, book/src/40_cdlm.md, book/src/70_networks.md by `make
+sync`: edit there, not here.
 """
 
 from __future__ import annotations

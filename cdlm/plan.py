@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from cdlm.methods.registry import METHODS
 from cdlm.paper import PAPER, TASKS
 from cdlm.profile import PROFILES
 from cdlm.runs import RunError, RunSpec, build_config
@@ -94,7 +95,7 @@ def in_color_domain(task: str) -> bool:
 
 def trains_itself(method: str, settings: dict[str, object]) -> bool:
     """Whether a method with these settings needs target images a second time, for self-training."""
-    return getattr(build_config(method, settings), "self_training", 0) > 0
+    return METHODS[method][0].needs_second_view(build_config(method, settings))
 
 
 def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
@@ -121,11 +122,11 @@ def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
 
 FAITHFUL = Variant("faithful", "cdlm", bare=True)
 IMPROVED = Variant("improved", "improved")
-SOURCE_ONLY = Variant("source", "plain")
-BARE_SOURCE_ONLY = Variant("source-bare", "plain", bare=True)
-TARGET_ONLY = Variant("target", "plain", on_target=True)
-ADVERSARIAL = Variant("dann", "plain", {"reversal": 1.0})
-BARE_ADVERSARIAL = Variant("dann-bare", "plain", {"reversal": 1.0}, bare=True)
+SOURCE_ONLY = Variant("source-only", "plain")
+BARE_SOURCE_ONLY = Variant("source-only-bare", "plain", bare=True)
+TARGET_ONLY = Variant("target-only", "plain", on_target=True)
+ADVERSARIAL = Variant("adversarial", "plain", {"reversal": 1.0})
+BARE_ADVERSARIAL = Variant("adversarial-bare", "plain", {"reversal": 1.0}, bare=True)
 CONTROL = Variant("no-decoder", "plain", {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entropy": 0.1,
                                           "self_training": 1.0})
 

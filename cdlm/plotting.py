@@ -15,7 +15,16 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torchvision.utils import make_grid
 
-__all__ = ["MIXED_COLOR", "PALETTE", "SOURCE_COLOR", "TARGET_COLOR", "curves", "image_rows", "to_display", "use_style"]
+__all__ = [
+    "MIXED_COLOR",
+    "PALETTE",
+    "SOURCE_COLOR",
+    "TARGET_COLOR",
+    "curves",
+    "image_rows",
+    "to_display",
+    "use_style",
+]
 
 
 # 95_figures: One style

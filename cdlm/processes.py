@@ -42,6 +42,12 @@ class Team:
             torch.distributed.all_reduce(values, torch.distributed.ReduceOp.MIN)
         return values
 
+    def from_first(self, values: Tensor) -> Tensor:
+        """The ``values`` of the first process, in each of them."""
+        if self.size > 1:
+            torch.distributed.broadcast(values, 0)
+        return values
+
     def all_agree(self, opinion: bool) -> bool:
         """Whether ``opinion`` is true in every process. All have to ask, or the others wait forever."""
         return bool(self.least(torch.tensor(float(opinion), device=self.device))) if self.size > 1 else opinion

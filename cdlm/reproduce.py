@@ -17,16 +17,14 @@ from pathlib import Path
 
 import torch
 from joblib import Parallel, cpu_count, delayed
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from cdlm.checkpoints import CheckpointError
 from cdlm.data.archives import DataError
 from cdlm.data.batches import normalize
 from cdlm.data.domains import Domain, MissingDataError, UnknownDomainError
-from cdlm.evaluation import a_distances, accuracy, in_batches, proxy_a_distance, readouts
-from cdlm.methods.cdlm import CDLM
-from cdlm.methods.plain import Plain
+from cdlm.evaluation import a_distances, accuracy, in_batches, readouts
+from cdlm.methods.base import Method
 from cdlm.nets import facing
 from cdlm.plan import Job
 from cdlm.runs import (
@@ -38,16 +36,17 @@ from cdlm.runs import (
     measure,
     partial_of,
     read_json,
+    record_path,
     run,
     write_json,
 )
 from cdlm.selection import RULES, label_free_scores, select
+from cdlm.settings import flat
 from cdlm.training import Interrupted, TrainingError
 
 __all__ = [
     "COMPARED",
     "EXPECTED",
-    "FROM_DATA",
     "RECORDED",
     "SNAPSHOTS",
     "UNLABELED",
@@ -55,7 +54,6 @@ __all__ = [
     "by_dask",
     "by_processes",
     "carry_out",
-    "feature_distances",
     "final",
     "fitting_workers",
     "glance",
@@ -80,7 +78,7 @@ COMPARED = 1000         # test images of each domain that distances are measured
 
 
 @torch.no_grad()
-def glance(method: nn.Module, source: Domain, target: Domain) -> dict:
+def glance(method: Method, source: Domain, target: Domain) -> dict:
     """Target accuracy of a method in training, and the label-free scores of what it says of unlabeled target images."""
     chosen = torch.randperm(len(target.train), generator=torch.Generator().manual_seed(0))[:UNLABELED]
     method.eval()
@@ -90,27 +88,16 @@ def glance(method: nn.Module, source: Domain, target: Domain) -> dict:
     return {"target_accuracy": accuracy(predicted, target.test.labels), "scores": label_free_scores(logits.cpu())}
 
 
-def final(method: nn.Module, source: Domain, target: Domain) -> dict:
-    """All that is measured of a trained CDLM or Plain: accuracies, by path where there are several, and A-distances."""
+def final(method: Method, source: Domain, target: Domain) -> dict:
+    """All that is measured of a trained method: accuracies, by path too, and A-distances."""
     found = measure(method, source, target)
+    if method.draws:
+        read, labels = readouts(method, source.train, target.test.images), target.test.labels
+        found["paths"] = {path: accuracy(logits.argmax(1), labels)
+                          for path, logits in read.items()}
     count = min(COMPARED, len(source.test), len(target.test))
-    if not isinstance(method, CDLM):
-        return found | {"a_distance": feature_distances(method, source.test.images, target.test.images, count)}
-    read = readouts(method, source.train, target.test.images)
-    paths = {path: accuracy(logits.argmax(1), target.test.labels) for path, logits in read.items()}
-    return found | {"paths": paths, "a_distance": a_distances(method, source.test.images, target.test.images, count)}
-
-
-@torch.no_grad()
-def feature_distances(method: Plain, source_images: Tensor, target_images: Tensor, count: int) -> dict[str, float]:
-    """Proxy A-distances of "pixels" and of "h" between ``count`` images (N, C, H, W) of each domain, as in ``a_distances``."""
-    generator = torch.Generator().manual_seed(0)
-    x_s, x_t = (x[torch.randperm(len(x), generator=generator)[:count]] for x in (source_images, target_images))
-    with facing(method, "source"):
-        h_s = in_batches(lambda x: method.features(normalize(x)), x_s)
-    with facing(method, "target"):
-        h_t = in_batches(lambda x: method.features(normalize(x)), x_t)
-    return {"pixels": proxy_a_distance(x_s, x_t, "rbf"), "h": proxy_a_distance(h_s, h_t, "rbf")}
+    distances = a_distances(method, source.test.images, target.test.images, count)
+    return found | {"a_distance": distances}
 
 
 # 94_reproduce: One run, one record
@@ -135,17 +122,10 @@ RECORDED = frozenset(("spec", "config", "source_accuracy", "target_accuracy", "a
                       "data", "provenance", "seconds"))
 
 
-FROM_DATA = ("channels", "size", "classes")             # settings that a run takes from its images, whatever the default
-
-
 def record_of(folder: Path) -> dict:
-    """The record of a finished run: what it was asked, all settings, what was found, selections by rule, provenance.
-
-    Of the settings those are left out that the data decide.
-    """
+    """The record of a finished run: what it was asked, all settings, what was found, selections by rule, provenance."""
     spec, metrics = load_spec(folder), read_json(folder / "metrics.json")
-    config = {name: value for name, value in asdict(build_config(spec.method, spec.settings)).items() if name not in FROM_DATA}
-    asked = {"spec": asdict(spec), "config": config}
+    asked = {"spec": asdict(spec), "config": flat(build_config(spec.method, spec.settings))}
     return asked | short({"selected": selections(metrics["snapshots"]), **metrics})
 
 
@@ -212,7 +192,7 @@ def carry_out(work: Job, results: Path, folders: Path, device: str = "cpu") -> s
 
 def steps_done(work: Job, results: Path, folders: Path) -> int:
     """How many steps of a job are done, by its record or by the table that a run writes while it trains."""
-    if is_valid(results / f"{work.name}.json", work.spec):
+    if is_valid(record_path(work.name, results), work.spec):
         return work.spec.steps
     try:
         with open(partial_of(folders / work.name) / "log.csv", newline="", encoding="utf-8") as file:
@@ -307,13 +287,13 @@ def reproduce(todo: Sequence[Job], results: Path, folders: Path, device: str = "
     RunError for folders that cannot be written, before anything is trained, and Interrupted.
     """
     results, folders = need_folder(results), need_folder(folders)
-    missing = [work for work in todo if not is_valid(results / f"{work.name}.json", work.spec)]
+    missing = [work for work in todo if not is_valid(record_path(work.name, results), work.spec)]
     carry = carry or by_processes(fitting_workers(len(missing), device))
     try:
         with shown(todo, results, folders, quiet):
             return [message for message in carry(missing, results, folders, device) if message] if missing else []
     except KeyboardInterrupt:
-        done = sum(is_valid(results / f"{work.name}.json", work.spec) for work in todo)
+        done = sum(is_valid(record_path(work.name, results), work.spec) for work in todo)
         raise Interrupted(f"interrupted with {done} of {len(todo)} runs on record; the same command goes on") from None
 
 

@@ -14,7 +14,7 @@ from cdlm.checkpoints import compare_runs
 from cdlm.paper import PAPER
 from cdlm.plan import TABLE_TASKS, Variant, cells
 from cdlm.reproduce import RECORDED
-from cdlm.runs import RunError, read_json
+from cdlm.runs import OLD_NAMES, RunError, read_records
 from cdlm.selection import RULES
 
 __all__ = ["cell_values", "paper_value", "read_runs", "result_rows"]
@@ -28,8 +28,10 @@ def read_runs(variant: Variant, task: str, results: Path) -> list[dict]:
     Raises RunError for one that is not whole, that is of another method, or that differs from the others in more than its seed.
     """
     found = []
-    for path in sorted(results.glob(f"{task}_{variant.name}_s*.json")):
-        record = read_json(path)
+    names = [*(old for old, new in OLD_NAMES.items() if new == variant.name), variant.name]
+    records = {path.stem.rpartition("_s")[2]: (path, record) for name in names
+               for path, record in read_records(results, f"{task}_{name}_s*.json").items()}
+    for path, record in records.values():
         if not RECORDED <= record.keys() or not isinstance(record["spec"], dict):
             raise RunError(f"{path} is not the record of a run; remove it, and make it again")
         if record["spec"].get("method") != variant.method:

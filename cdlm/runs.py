@@ -1,6 +1,7 @@
 """Runs on disk: configuration, metrics, weights, and records with their provenance.
 
-Generated from book/src/50_moments.md, book/src/90_runs.md by `make sync`: edit there, not here.
+Generated from book/src/50_moments.md, book/src/90_runs.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +27,6 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from cdlm.checkpoints import compare_runs, flush, read_checkpoint, replacing, sweep
 from cdlm.data.augment import Augment
@@ -33,21 +34,19 @@ from cdlm.data.catalog import CATALOG, SIZES, check_classes, in_color, open_doma
 from cdlm.data.domains import Domain, checksum
 from cdlm.data.recipes import OpenedDomain
 from cdlm.evaluation import accuracy, encode_images, measure_modulation, predict
-from cdlm.methods.cdlm import CDLM, CDLMConfig
-from cdlm.methods.dann import DANN, DANNConfig
-from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig
-from cdlm.methods.plain import Plain, PlainConfig
-from cdlm.methods.source import SourceConfig, SourceOnly
+from cdlm.methods.base import Method
+from cdlm.methods.registry import METHODS
 from cdlm.nets import facing
 from cdlm.processes import Team, team_of
-from cdlm.training import Interrupted, train
+from cdlm.settings import Images, Settings, flat, from_flat
+from cdlm.training import Interrupted, Loop, train
 
 __all__ = [
     "CHECKPOINT",
     "LOCK",
     "MAX_JSON_BYTES",
-    "METHODS",
     "Measuring",
+    "OLD_NAMES",
     "OWN_FILES",
     "RunError",
     "RunSpec",
@@ -81,7 +80,9 @@ __all__ = [
     "provenance",
     "read_json",
     "read_record",
+    "read_records",
     "record",
+    "record_path",
     "revision",
     "run",
     "sizes_of",
@@ -109,7 +110,7 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
             raise RunError(f"the data are not those that {folder} was trained on")
         s, t = (encode_images(model.encoder, domain.test.images, domain=side)
                 for domain, side in ((source, "source"), (target, "target")))
-        found = measure_modulation(s, t, model.config.gamma1, model.config.gamma2, draws)
+        found = measure_modulation(s, t, model.config.weights.gamma1, model.config.weights.gamma2, draws)
         measured.append({"seed": spec.seed, "trained": trained[spec.seed], **found})
     return {"measured": "moments", "split": "test", "draws": draws, "data": joined["runs"][0]["data"],
             "spec": joined["spec"], "config": joined["config"], "provenance": provenance("cpu"),
@@ -117,11 +118,6 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
 
 
 # 90_runs: What defines a run
-
-METHODS: dict[str, tuple[type[nn.Module], type]] = {
-    "cdlm": (CDLM, CDLMConfig), "improved": (ImprovedCDLM, ImprovedConfig), "source": (SourceOnly, SourceConfig),
-    "dann": (DANN, DANNConfig), "plain": (Plain, PlainConfig)}
-
 
 class RunError(RuntimeError):
     """A run cannot be made, stored or read; the message says what to do."""
@@ -146,20 +142,12 @@ class RunSpec:
 
 # 90_runs: What defines a run
 
-def build_config(method: str, settings: dict[str, object]):
+def build_config(method: str, settings: dict[str, object]) -> Settings:
     """The method's config with ``settings`` in place. Raises RunError for unknown methods and names, wrong types and values."""
     if method not in METHODS:
         raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    config_class = METHODS[method][1]
-    defaults = asdict(config_class())
-    for name, value in settings.items():
-        if name not in defaults:
-            raise RunError(f"{method} has no setting {name!r}; it has: {', '.join(defaults)}")
-        wanted = type(defaults[name])
-        if type(value) is not wanted and not (wanted is float and type(value) is int):
-            raise RunError(f"setting {name} must be of type {wanted.__name__}, not {value!r}")
     try:
-        return config_class(**settings)
+        return from_flat(METHODS[method][1], settings)
     except ValueError as error:
         raise RunError(f"{method}: {error}") from None
 
@@ -222,16 +210,12 @@ def load_pair(spec: RunSpec) -> tuple[OpenedDomain, OpenedDomain]:
                  replace(domain, train=in_color(domain.train), test=in_color(domain.test)) for domain in pair)
 
 
-def build_method(spec: RunSpec, source: Domain) -> nn.Module:
+def build_method(spec: RunSpec, source: Domain) -> Method:
     """The method of a run for images like those of ``source``, its weights initialized from the seed."""
-    facts = {"channels": source.channels, "size": source.train.images.shape[-1], "classes": len(source.classes)}
-    known = {setting.name for setting in fields(build_config(spec.method, {}))}
-    for name, value in {"channels": facts["channels"], "size": 28, "classes": 10, **spec.settings}.items():
-        if name in facts and facts[name] != value and (name not in known or name in spec.settings):
-            raise RunError(f"{name} is {facts[name]} in these images; {spec.method} is asked for {value}")
-    config = build_config(spec.method, spec.settings | {name: value for name, value in facts.items() if name in known})
+    config = build_config(spec.method, spec.settings)
+    images = Images(source.channels, source.train.images.shape[-1], len(source.classes))
     torch.manual_seed(spec.seed)
-    return METHODS[spec.method][0](config)
+    return METHODS[spec.method][0](config, images)
 
 
 # 90_runs: Where it was run
@@ -415,7 +399,7 @@ def write_json(path: Path, content: object) -> None:
 
 # 90_runs: Running
 
-def measure(method: nn.Module, source: Domain, target: Domain) -> dict[str, float]:
+def measure(method: Method, source: Domain, target: Domain) -> dict[str, float]:
     """Accuracy on the test images of both domains, in test mode; of a domain without classes there is none."""
     method.eval()
     found = {}
@@ -431,8 +415,8 @@ class Measuring:
     """What a run measures: ``final`` after its training, and ``glance`` at ``snapshots`` evenly spaced steps of it."""
 
     snapshots: int = 0
-    glance: Callable[[nn.Module, Domain, Domain], dict] = measure
-    final: Callable[[nn.Module, Domain, Domain], dict] = measure
+    glance: Callable[[Method, Domain, Domain], dict] = measure
+    final: Callable[[Method, Domain, Domain], dict] = measure
 
 
 def data_checksums(source: Domain, target: Domain) -> dict[str, str]:
@@ -462,8 +446,8 @@ def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
 class Snapshots:
     """What a method was found to be at evenly spaced steps of its training; ``take`` is called with each row of the log."""
 
-    def __init__(self, path: Path, method: nn.Module, domains: Sequence[Domain], steps: int, measuring: Measuring,
-                 clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path, method: Method, domains: Sequence[Domain], steps: int,
+                 measuring: Measuring, clock: Callable[[], float]) -> None:
         self.path, self.method, self.domains, self.measuring, self.clock = path, method, domains, measuring, clock
         self.due = [round(steps * (i + 1) / measuring.snapshots) for i in range(measuring.snapshots)]
         self.found: list[dict] = read_json(path)["snapshots"] if path.exists() else []
@@ -486,7 +470,7 @@ def check_work(spec: RunSpec, team: Team) -> None:
     """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
     config = build_config(spec.method, spec.settings)
     build_augment(spec.augment), build_augment(spec.strong)
-    if getattr(config, "self_training", 0) and not spec.strong:
+    if METHODS[spec.method][0].needs_second_view(config) and not spec.strong:
         raise RunError("self-training needs target images changed strongly: give such changes, or set self_training=0.0")
     if spec.precision not in ("float32", "bfloat16"):
         raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
@@ -522,9 +506,10 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
                     course.take(row["step"])
                 if report is not None and first:
                     report(row)
-            log = train(method, source, target, spec.steps, spec.seed, spec.batch_size, team.device, log_every, tell,
-                        spec.precision, channels_last, compile, path if kept else None, checkpoint_every, team,
-                        build_augment(spec.augment), build_augment(spec.strong))
+            loop = Loop(spec.steps, spec.seed, spec.batch_size, log_every, spec.precision,
+                        build_augment(spec.augment), build_augment(spec.strong), team.device,
+                        channels_last, compile, path if kept else None, checkpoint_every)
+            log = train(method, source, target, loop, tell, team)
             seconds = time.monotonic() - start
             if not first:
                 return {}
@@ -546,8 +531,11 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
 MAX_JSON_BYTES = 16 * 2**20
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object from a file of bounded size. Raises RunError if it is missing, too large or not such an object."""
+def read_json(path: Path, kind: type = dict) -> dict | list:
+    """A JSON object, or a list, from a file of bounded size.
+
+    Raises RunError if it is missing, too large or not such an object.
+    """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise RunError(f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no file of ours")
@@ -558,8 +546,9 @@ def read_json(path: Path) -> dict:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
         raise RunError(f"{path} is damaged (not JSON); restore it, or train again") from None
-    if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged (not an object); restore it, or train again")
+    if not isinstance(content, kind):
+        wanted = "an object" if kind is dict else "a list"
+        raise RunError(f"{path} is damaged (not {wanted}); restore it, or train again")
     return content
 
 
@@ -575,7 +564,7 @@ def load_spec(folder: Path) -> RunSpec:
     return RunSpec(**content)
 
 
-def load_run(folder: Path) -> tuple[RunSpec, nn.Module, Domain, Domain]:
+def load_run(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
     """A stored run: its spec, its trained method, and its two domains. Raises RunError for whatever is not in order."""
     spec = load_spec(folder)
     source, target = load_pair(spec)
@@ -614,14 +603,39 @@ def record(folders: Iterable[Path]) -> dict:
         raise RunError("two of these runs have the same seed")
     if any(r["metrics"]["data"] != runs[0]["metrics"]["data"] for r in runs):
         raise RunError("these runs were measured on different data")
-    config = asdict(build_config(without_seed[0]["method"], without_seed[0]["settings"]))
+    config = flat(build_config(without_seed[0]["method"], without_seed[0]["settings"]))
     return {"spec": without_seed[0], "config": config,
             "runs": [{"seed": r["spec"]["seed"], **r["metrics"]} for r in runs]}
 
 
+# 90_runs: From runs to a record
+
+OLD_NAMES = {"source": "source-only", "source-bare": "source-only-bare", "target": "target-only",
+             "dann": "adversarial", "dann-bare": "adversarial-bare"}
+
+
+def record_path(name: str, results: Path) -> Path:
+    """Where a record lies: under ``name``, or under the other name that its variant has or had."""
+    path, words = results / f"{name}.json", name.split("_")
+    renamed = OLD_NAMES | {new: old for old, new in OLD_NAMES.items()}
+    if path.exists() or len(words) != 3 or words[1] not in renamed:
+        return path
+    other = results / f"{words[0]}_{renamed[words[1]]}_{words[2]}.json"
+    return other if other.exists() else path
+
+
 def read_record(name: str, results: Path = Path("results")) -> dict:
-    """A record by name from ``results``, which for a chapter is the folder beside it."""
-    return read_json(results / f"{name}.json")
+    """A record by name from ``results``, which for a chapter is the folder beside it; old names will do."""
+    return read_json(record_path(name, results))
+
+
+def read_records(folder: Path, pattern: str) -> dict[Path, dict]:
+    """The records in a folder whose file names match ``pattern``, by file, in the order of their names.
+
+    It announces what it looks for, so that a record that comes later is known to matter.
+    """
+    sys.audit("cdlm.read_records", str(folder), pattern)
+    return {path: read_json(path) for path in sorted(folder.glob(pattern))}
 
 
 def metric_values(record: dict, metric: str = "target_accuracy") -> torch.Tensor:

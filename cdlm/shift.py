@@ -13,25 +13,32 @@ import torch.nn.functional as F
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
+from cdlm.data.archives import DataError
 from cdlm.data.catalog import check_classes, open_domain
 from cdlm.data.domains import Domain, Split, checksum
+from cdlm.discrepancy import total_variation
 from cdlm.evaluation import proxy_a_distance
 from cdlm.runs import provenance
-from cdlm.theory.bound import total_variation
 
 __all__ = [
+    "COUNTS",
     "SHIFT_PAIRS",
     "VARIANTS",
+    "check_joinable",
     "class_shares",
     "comparable",
     "contact_sheet",
+    "drawn_shift",
     "expected_best",
+    "facts_of",
+    "joined",
     "mean_image_distance",
     "measure_shift",
     "nearest_neighbor",
     "pair_shift",
     "pixel_facts",
     "subsample",
+    "unmeasured",
     "video_leak",
 ]
 
@@ -104,8 +111,12 @@ def nearest_neighbor(train: Split, test: Split) -> float:
 
 # 62_domains: Five numbers for a pair
 
-def pair_shift(source: Domain, target: Domain, seed: int, count: int = 400, gallery: int = 2000,
-               queries: int = 1000) -> dict[str, object]:
+COUNTS = {"count": 400, "gallery": 2000, "queries": 1000}
+
+
+def pair_shift(source: Domain, target: Domain, seed: int, count: int = COUNTS["count"],
+               gallery: int = COUNTS["gallery"],
+               queries: int = COUNTS["queries"]) -> dict[str, object]:
     """How far two domains are apart, on random images: to train ``count`` (A-distance) and ``gallery``, to test ``queries``.
 
     A domain compared with itself gives disjoint images, as a control. Accuracies are left out where labels are not known.
@@ -147,26 +158,90 @@ def video_leak(domain: Domain, seed: int) -> dict[str, float]:
     return {"seed": seed, "by time": nearest_neighbor(domain.train, domain.test), "at random": nearest_neighbor(train, test)}
 
 
-def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequence[int] = (0, 1, 2), size: str = "full",
-                  root: str | None = None, **counts: int) -> dict[str, object]:
-    """A record of the shift of all pairs, each with all seeds; ``counts`` as for pair_shift. Raises DataError.
+def drawn_shift(domains: Mapping[str, Domain], pairs: Sequence[tuple[str, str]],
+                settings: Mapping) -> dict[str, object]:
+    """Pairs of opened domains, measured as ``settings`` say: seeds, and counts of images."""
+    counts = {name: settings[name] for name in COUNTS}
+    found = {"pairs": [{"source": a, "target": b,
+                        "runs": [pair_shift(domains[a], domains[b], seed, **counts)
+                                 for seed in settings["seeds"]]} for a, b in pairs]}
+    if "linemodreal" in domains:
+        filmed = domains["linemodreal"]
+        found["video"] = [video_leak(filmed, seed) for seed in settings["seeds"]]
+    return found
 
-    With ``size`` "full" everything has to be on this machine; "best" takes what there is, and says so.
+
+def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequence[int] = (0, 1, 2),
+                  size: str = "full", root: str | None = None, record: Mapping | None = None,
+                  **counts: int) -> dict[str, object]:
+    """A record of the shift of pairs, each with all seeds; ``counts`` as for pair_shift.
+
+    Of an earlier ``record``, the other pairs stay. With ``size`` "full" everything that ``pairs`` name
+    has to be on this machine; "best" takes what there is, and says so. Raises DataError, before it
+    measures, where something is missing or the earlier record was made in another way.
     """
-    domains = {}
+    settings, domains = {**COUNTS, **counts, "seeds": list(seeds)}, {}
     for name in sorted({name for pair in pairs for name in pair}):
         real, options = VARIANTS.get(name, (name, {}))
         domains[name] = open_domain(real, size, root, **options)
-    record = {"data": {f"{name}/{part}": checksum(getattr(domain, part))
-                       for name, domain in domains.items() for part in ("train", "test")},
-              "found": {name: {"size": domain.size, "train": len(domain.train), "test": len(domain.test),
-                               "shape": list(domain.train.images.shape[1:]), "title": domain.title}
-                        for name, domain in domains.items()},
-              "pairs": [{"source": a, "target": b, "runs": [pair_shift(domains[a], domains[b], seed, **counts) for seed in seeds]}
-                        for a, b in pairs], "provenance": provenance("cpu")}
-    if "linemodreal" in domains:
-        record["video"] = [video_leak(domains["linemodreal"], seed) for seed in seeds]
-    return record
+    new = {"settings": settings, **facts_of(domains), "provenance": provenance("cpu")}
+    kept = unmeasured(record, pairs) if record else None
+    if kept:
+        check_joinable(kept, new)
+    new |= drawn_shift(domains, pairs, settings)
+    return joined(kept, new) if kept else new
+
+
+# 62_domains: The record of the whole sets
+
+def facts_of(domains: Mapping[str, Domain]) -> dict[str, object]:
+    """What a record says of its domains: checksums of their images, how many, and of which shape."""
+    return {"data": {f"{name}/{part}": checksum(getattr(domain, part))
+                     for name, domain in domains.items() for part in ("train", "test")},
+            "found": {name: {"size": domain.size, "train": len(domain.train),
+                             "test": len(domain.test), "title": domain.title,
+                             "shape": list(domain.train.images.shape[1:])}
+                      for name, domain in domains.items()}}
+
+
+def unmeasured(record: Mapping, pairs: Sequence[tuple[str, str]]) -> dict[str, object] | None:
+    """What is left of a record without ``pairs``, or None. Raises DataError if it is no such record."""
+    if missing := {"settings", "pairs", "data", "found", "provenance"} - record.keys():
+        raise DataError(f"no record of shifts: it lacks {', '.join(sorted(missing))}; name another file")
+    left = [pair for pair in record["pairs"] if (pair["source"], pair["target"]) not in set(pairs)]
+    names = {pair[side] for pair in left for side in ("source", "target")}
+    rest = {"settings": record["settings"], "provenance": record["provenance"], "pairs": left,
+            "data": {key: value for key, value in record["data"].items()
+                     if key.rpartition("/")[0] in names},
+            "found": {key: value for key, value in record["found"].items() if key in names}}
+    if "linemodreal" in names:
+        rest["video"] = record["video"]
+    return rest if left else None
+
+
+# 62_domains: The record of the whole sets
+
+def check_joinable(kept: Mapping, new: Mapping) -> None:
+    """Raise DataError unless two records have the same settings, and the same images where both have some."""
+    instead = "name another file, or measure all pairs of this one that it concerns"
+    if kept["settings"] != new["settings"]:
+        raise DataError(f"the record was made with {kept['settings']}, "
+                        f"this would be with {new['settings']}: {instead}")
+    for key in sorted(kept["data"].keys() & new["data"].keys()):
+        if kept["data"][key] != new["data"][key]:
+            raise DataError(f"the record has other images of {key} than were found here: {instead}")
+
+
+def joined(kept: Mapping, new: Mapping) -> dict[str, object]:
+    """A record with what is new, each entry with its own provenance, in the order of SHIFT_PAIRS."""
+    def own(entries: Sequence[Mapping]) -> list[dict]:
+        return [{**entry, "provenance": new["provenance"]} for entry in entries]
+    places = {pair: place for place, pair in enumerate(SHIFT_PAIRS)}
+    pairs = sorted([*kept["pairs"], *own(new["pairs"])],
+                   key=lambda pair: places.get((pair["source"], pair["target"]), len(places)))
+    film = {"video": own(new["video"])} if "video" in new else {}
+    return {**kept, **film, "pairs": pairs, "data": {**kept["data"], **new["data"]},
+            "found": {**kept["found"], **new["found"]}}
 
 
 # 62_domains: Leak 3: choosing on the test labels

@@ -29,10 +29,11 @@ from cdlm.data.batches import DomainBatch, draw_pair, normalize
 from cdlm.data.domains import Domain, Split
 from cdlm.evaluation import accuracy, predict
 from cdlm.gradients import reversal_strength, reverse_gradient, set_gradients
-from cdlm.methods.base import Method, draw_noise
+from cdlm.methods.base import Method, Now, draw_noise
 from cdlm.methods.cdlm import CDLM, CDLMConfig, literal_losses, objectives
 from cdlm.methods.dann import DANN
 from cdlm.runs import provenance
+from cdlm.settings import Images
 from cdlm.training import Trainer
 
 __all__ = [
@@ -138,7 +139,7 @@ def literal_step(trainer: Trainer, batch: DomainBatch, generator: torch.Generato
         for optimizer in trainer.optimizers.values():
             optimizer.zero_grad()
         eps = draw_noise(model, len(batch.x_s), generator)
-        group_gradients(model, batch, eps, model.config.reversal, group, lean)
+        group_gradients(model, batch, eps, model.config.reach.reversal, group, lean)
         for name in names:
             trainer.optimizers[name].step()
 
@@ -157,7 +158,7 @@ def make_step(way: Way, width: int = 16, batch_size: int = 64, size: int = 28, d
     """A function that makes one training step of a new model. Raises ValueError for unknown ways."""
     if way.written not in ("fused", "literal", "lean") or (way.written != "fused" and way.precision != "float32"):
         raise ValueError(f"no step is written as {way.written!r} in {way.precision}")
-    model = CDLM(CDLMConfig(width=width, size=size)).to(device).train()
+    model = CDLM(CDLMConfig.of(width=width), Images(size=size)).to(device).train()
     if way.channels_last:
         model = model.to(memory_format=torch.channels_last)
     for network in (model.encoder, model.decoder, model.classifier) if way.compiled else ():
@@ -182,7 +183,7 @@ def way_gradients(way: Way, model: CDLM, batch: DomainBatch, eps: Tensor) -> dic
         model.zero_grad()
         if group is None:
             with torch.autocast(eps.device.type, torch.bfloat16, enabled=way.precision == "bfloat16"):
-                objective, _ = model(batch, eps, 1.0)
+                objective, _ = model(batch, eps, Now(1.0))
             objective.backward()
         else:
             group_gradients(model, batch, eps, model.strength(1.0), group, way.written == "lean")
@@ -267,10 +268,12 @@ def layers_of(network: nn.Module, x: Tensor) -> list[Layer]:
 
 def network_flops(model: CDLM, batch_size: int) -> dict[str, tuple[int, int]]:
     """FLOPs of a pass of ``batch_size`` images forward through each network, and those of its first layer."""
-    c, there = model.config, next(model.parameters())
-    image, code = there.new_zeros(2, c.channels, c.size, c.size), there.new_zeros(2, c.latent)      # two, and then scaled
+    x, there = model.images, next(model.parameters())
+    image = there.new_zeros(2, x.channels, x.size, x.size)                      # two, and then scaled
+    code = there.new_zeros(2, model.config.networks.latent)
     read = {"encoder": image, "decoder": code, "classifier": image, "discriminator": code}
-    counts = {name: [layer.flops * batch_size // 2 for layer in layers_of(getattr(model, name), x)] for name, x in read.items()}
+    counts = {name: [layer.flops * batch_size // 2 for layer in layers_of(getattr(model, name), seen)]
+              for name, seen in read.items()}
     return {name: (sum(found), found[0]) for name, found in counts.items()}
 
 
@@ -391,7 +394,7 @@ def measure_layers(width: int, batch_size: int, rounds: int, device: str = "cpu"
 
     The traffic is that of eq. ``t >= max(...)``: each number is moved once in each of the three products of a layer.
     """
-    model = CDLM(CDLMConfig(width=width)).to(device).to(memory_format=torch.channels_last)
+    model = CDLM(CDLMConfig.of(width=width)).to(device).to(memory_format=torch.channels_last)
     networks = {name: getattr(model, name) for name in ("encoder", "decoder", "classifier")}
     x, z = random_batch(batch_size, 28, torch.Generator(device), True).x_s, torch.randn(batch_size, 32, device=device)
     with torch.no_grad(), noted_inputs(networks) as found:
@@ -441,7 +444,7 @@ def measure_ladder(ways: Mapping[str, Way], width: int, batch_size: int, rounds:
     taken = interleaved(works | {name: work for name, (work, _) in matrices.items()}, rounds, device, before)
     keep_memory(False)
     peaks = {name: flops / min(taken[name]) / 1e9 for name, (_, flops) in matrices.items()}
-    model, rows = CDLM(CDLMConfig(width=width)), {}
+    model, rows = CDLM(CDLMConfig.of(width=width)), {}
     for name, way in ways.items():
         flops, seconds = step_flops(model, batch_size, way.written), taken[name]
         rows[name] = {"min_ms": round(1000 * min(seconds), 3), "median_ms": round(1000 * statistics.median(seconds), 3),

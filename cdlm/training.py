@@ -1,17 +1,20 @@
 """The engine: updates, precision, the loop, and what stops it.
 
-Generated from book/src/72_algorithm.md, book/src/93_long_runs.md by `make sync`: edit there, not here.
+Generated from book/src/72_algorithm.md, book/src/93_long_runs.md by `make sync`: edit there,
+not here.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,35 +24,44 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cdlm.checkpoints import Checkpoint, CheckpointError, read_checkpoint, write_checkpoint
 from cdlm.data.augment import Augment, augment_images
-from cdlm.data.batches import DomainBatch, draw_pair, normalize
+from cdlm.data.batches import DomainBatch, by_class, draw_numbers, draw_pair, normalize
 from cdlm.data.domains import Domain, Split, checksum
-from cdlm.methods.base import Learner, Method, draw_noise
+from cdlm.methods.base import Learner, Now, Round, Trainable, draw_noise
+from cdlm.nets import facing
 from cdlm.processes import Team
+from cdlm.settings import flat
 
 __all__ = [
     "CANNOT_RESTORE",
     "Course",
     "DIVERGED",
+    "Feed",
     "Interrupted",
+    "Loop",
     "LossWindow",
+    "MAY_MOVE",
     "NEVER",
     "Shared",
     "Trainer",
     "TrainingError",
     "begin",
     "changed",
+    "close_step",
     "compiled",
     "forward_of",
+    "is_row",
     "last_good",
     "leaves_some_out",
     "load_optimizer",
     "make_optimizer",
     "noted_interrupts",
+    "own_labels",
     "place_on",
     "random_states",
     "restore_random",
     "run_identity",
     "share_of",
+    "stop_due",
     "train",
 ]
 
@@ -59,9 +71,11 @@ __all__ = [
 def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     """The optimizer that a learner asks for. Raises ValueError for an unknown one."""
     if learner.optimizer == "sgd":
-        return torch.optim.SGD(learner.parameters, learner.lr, momentum=learner.momentum)
+        return torch.optim.SGD(learner.parameters, learner.lr, learner.momentum,
+                               weight_decay=learner.weight_decay)
     if learner.optimizer == "adam":
-        return torch.optim.Adam(learner.parameters, learner.lr)
+        return torch.optim.Adam(learner.parameters, learner.lr,
+                                weight_decay=learner.weight_decay)
     raise ValueError(f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
 
 
@@ -74,7 +88,7 @@ class Trainer:
     precision.
     """
 
-    def __init__(self, method: Method, steps: int, precision: str = "float32") -> None:
+    def __init__(self, method: Trainable, steps: int, precision: str = "float32") -> None:
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f'precision is {precision!r}; it must be "float32" or "bfloat16"')
         self.method, self.steps, self.done, self.precision = method, steps, 0, precision
@@ -86,28 +100,28 @@ class Trainer:
             self.schedules[learner.name] = LambdaLR(optimizer, lambda done, factor=factor: factor(done / steps))
 
     def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        """One iteration on a batch; returns the losses before its first update, detached."""
+        """One iteration on a batch; returns the losses, each of the first round naming it."""
         return self.iterate(batch, draw_noise(self.method, len(batch.x_s), generator, batch.x_s.dtype))
 
     def iterate(self, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
-        """One iteration with given noise: for each round a pass forward, a pass backward, and an update of its learners."""
-        first, *later = self.method.rounds()
-        losses = self.update(first, batch, eps)
-        for names in later:
-            self.update(names, batch, eps)
+        """One iteration with given noise: round after round, then the schedules move on."""
+        losses = {}
+        for each in self.method.rounds():
+            losses = losses | self.update(each, batch, eps) | losses    # the first word counts
         for schedule in self.schedules.values():
             schedule.step()
         self.done += 1
         return losses
 
-    def update(self, names: tuple[str, ...], batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
-        """One pass forward and backward, and an update of the named learners."""
+    def update(self, each: Round, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
+        """One round: a pass forward and back, and an update of its learners."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         with torch.autocast(eps.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            objective, losses = self.forward(batch, eps, self.done / self.steps)
+            now = Now(self.done / self.steps, each.name)
+            objective, losses = self.forward(batch, eps, now)
         objective.backward()
-        for name in names:
+        for name in each.learners:
             self.optimizers[name].step()
         return {name: value.detach() for name, value in losses.items()}
 
@@ -117,25 +131,33 @@ class Trainer:
 class Shared(nn.Module):
     """A method of which nothing with a gradient comes out but the objective."""
 
-    def __init__(self, method: Method) -> None:
+    def __init__(self, method: Trainable) -> None:
         super().__init__()
         self.method = method
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        objective, losses = self.method(batch, eps, progress)
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
+        objective, losses = self.method(batch, eps, now)
         return objective, {name: value.detach() for name, value in losses.items()}
 
 
-def leaves_some_out(method: Method, images: tuple[Split, Split]) -> bool:
-    """Whether the objective of a method gives no gradient to some of its parameters."""
-    probe, (source, target) = deepcopy(method), images
-    batch = DomainBatch(normalize(source.images[:4]), source.labels[:4], normalize(target.images[:4]))
-    objective, _ = probe(batch, batch.x_s.new_zeros(method.noise[0], 4, method.noise[1]), 0.0)
-    objective.backward()
-    return any(parameter.grad is None for parameter in probe.parameters() if parameter.requires_grad)
+def leaves_some_out(method: Trainable, images: tuple[Split, Split]) -> bool:
+    """Whether in some round a method's objective gives some of its parameters no gradient."""
+    source, target = images
+    x_s, x_t = normalize(source.images[:4]), normalize(target.images[:4])
+    none = torch.full((len(x_t),), -1, device=x_t.device)
+    own = none if method.label_every else None
+    batch = DomainBatch(x_s, source.labels[:4], x_t, x_t, x_s, own)
+    eps = x_s.new_zeros(method.noise[0], 4, method.noise[1])
+    for name in dict.fromkeys(each.name for each in method.rounds()):
+        probe = deepcopy(method)
+        probe(batch, eps, Now(0.0, name))[0].backward()
+        if any(p.grad is None for p in probe.parameters() if p.requires_grad):
+            return True
+    return False
 
 
-def forward_of(method: Method, images: tuple[Split, Split], team: Team) -> Callable:
+def forward_of(method: Trainable, images: tuple[Split, Split], team: Team) -> Callable:
     """What a trainer calls as the forward pass of a method: the method itself, or what shares it with the team."""
     if team.size == 1:
         return method
@@ -193,6 +215,66 @@ class LossWindow:
         self.table = torch.cat([torch.zeros_like(self.table[:1]), self.table[1:]])
 
 
+# 93_long_runs: Batches as a method asks for them
+
+@torch.no_grad()
+def own_labels(method: Trainable, images: Tensor) -> Tensor:
+    """What a method in test mode calls target images, bytes (N, C, H, W): (N,), -1 for none.
+
+    Raises ValueError for anything else than a whole number for each image.
+    """
+    method.eval()
+    with facing(method, "target"):
+        labels = method.relabel(images)
+    method.train()
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        found = f"{tuple(labels.shape)} of {labels.dtype}; one int64 each is wanted"
+        raise ValueError(f"{type(method).__name__} labels {len(images)} images by {found}")
+    return labels
+
+
+# 93_long_runs: Batches as a method asks for them
+
+class Feed:
+    """Draws batches as a method asks for them: all alike or by class, with its own labels.
+
+    ``own`` are these labels (N,), -1 for none, of all target images; they are given anew every
+    so many steps, 0 for never. Raises ValueError for a way to draw that there is not.
+    """
+
+    def __init__(self, method: Trainable, images: tuple[Split, Split],
+                 batch_size: int) -> None:
+        known = "uniform", "class-balanced"
+        if method.sampler not in known:
+            raise ValueError(f'sampler is {method.sampler!r}; it must be {" or ".join(known)}')
+        self.method, self.images, self.batch_size = method, images, batch_size
+        self.own: Tensor | None = None
+        epoch, every = math.ceil(len(images[1]) / batch_size), method.label_every
+        self.every = epoch if every == "epoch" else every
+        self.balanced = method.sampler == "class-balanced"
+        self.places = [by_class(images[0].labels) if self.balanced else None, None]
+
+    def take(self, own: Tensor) -> None:
+        """Go on with these labels of all target images."""
+        self.own = own
+        self.places[1] = by_class(own) if self.balanced else None
+
+    def refresh(self, done: int, team: Team) -> None:
+        """Let the method label all target images, if that is due after ``done`` steps."""
+        if self.every and done % self.every == 0:
+            self.take(team.from_first(own_labels(self.method, self.images[1].images)))
+
+    def draw(self, generator: torch.Generator) -> DomainBatch:
+        """A batch of both domains."""
+        if self.own is None and not self.balanced:
+            return draw_pair(*self.images, self.batch_size, generator)
+        (source, target), own = self.images, self.own
+        i, j = (draw_numbers(split, self.batch_size, generator, places)
+                for split, places in zip(self.images, self.places))
+        x_s, x_t = normalize(source.images[i]), normalize(target.images[j])
+        return DomainBatch(x_s, source.labels[i], x_t, y_t_own=None if own is None else own[j])
+
+
 # 93_long_runs: Everything that the next step reads
 
 def random_states(generator: torch.Generator) -> dict[str, Tensor]:
@@ -225,11 +307,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -
 # 93_long_runs: Everything that the next step reads
 
 class Course:
-    """A training between two steps: its trainer, its random numbers, its log, and the losses since the log's last row."""
+    """A training between two steps: trainer, feed, random numbers, log, and latest losses."""
 
-    def __init__(self, trainer: Trainer, generator: torch.Generator) -> None:
-        self.trainer, self.generator, self.window = trainer, generator, LossWindow()
+    def __init__(self, trainer: Trainer, generator: torch.Generator, feed: Feed) -> None:
+        self.trainer, self.generator, self.feed = trainer, generator, feed
+        self.window = LossWindow()
         self.log: list[dict[str, float]] = []
+        self.kept = 0                       # the step of the last checkpoint
 
     def add_row(self, step: int, sums: dict[str, float]) -> dict[str, float]:
         """Close the window after ``step``: its mean losses become a row of the log, which is returned."""
@@ -240,14 +324,14 @@ class Course:
 
     def state(self) -> dict[str, object]:
         """All that the next step reads, as nested dicts with tensors."""
-        trainer = self.trainer
+        trainer, own = self.trainer, self.feed.own
         return {
             "method": trainer.method.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
             "schedules": {name: schedule.state_dict() for name, schedule in trainer.schedules.items()} | {"done": trainer.done},
             "random": random_states(self.generator),
             "window": vars(self.window),
-        }
+        } | ({} if own is None else {"own labels": own})
 
     def restore(self, state: dict[str, object]) -> None:
         """Go back to a ``state``. Raises one of CANNOT_RESTORE where it does not fit."""
@@ -257,6 +341,8 @@ class Course:
             load_optimizer(optimizer, state["optimizers"][name])
             trainer.schedules[name].load_state_dict(state["schedules"][name])
         trainer.done = state["schedules"]["done"]
+        if self.feed.every:
+            self.feed.take(state["own labels"].to(self.generator.device))
         names, table = state["window"]["names"], state["window"]["table"]
         self.window.names, self.window.table = names, None if table is None else table.to(self.generator.device)
         restore_random(self.generator, state["random"], trainer.done)
@@ -267,12 +353,37 @@ CANNOT_RESTORE = (KeyError, TypeError, ValueError, RuntimeError, AttributeError)
 
 # 93_long_runs: The loop
 
-def run_identity(method: nn.Module, source: Domain, target: Domain, **settings: object) -> dict[str, object]:
-    """What a training follows from, in plain values: method, its config, the images, and ``settings`` of the loop."""
-    config = getattr(method, "config", None)
-    fields = {f"setting {name}": value for name, value in vars(config).items()} if config is not None else {}
+@dataclass(frozen=True)
+class Loop:
+    """How a training goes, whatever the method. Fields in ``MAY_MOVE`` change no result."""
+
+    steps: int
+    seed: int = 0
+    batch_size: int = 64                # of the whole team
+    log_every: int = 50
+    precision: str = "float32"          # of the pass forward: "float32" or "bfloat16"
+    augment: Augment | None = None      # random changes to the images of both domains
+    strong: Augment | None = None       # target images come a second time, changed by this
+    device: str = "cpu"
+    channels_last: bool = False
+    compile: bool = False
+    checkpoint: Path | None = None      # a file; if it is there, training goes on from it
+    checkpoint_every: int = 500
+
+
+MAY_MOVE = ("device", "channels_last", "compile", "checkpoint", "checkpoint_every")
+
+
+# 93_long_runs: The loop
+
+def run_identity(method: Trainable, source: Domain, target: Domain, loop: Loop) -> dict[str, object]:
+    """What a training follows from, in plain values: method, its config, the images, and the loop."""
+    parts = [part for part in (method.config, method.images) if part is not None]
+    asked = {f"setting {name}": value for part in parts for name, value in flat(part).items()}
     images = {side: checksum(domain.train)[:16] for side, domain in (("source", source), ("target", target))}
-    return json.loads(json.dumps({"method": type(method).__name__} | fields | images | settings))
+    how = {name: value for name, value in vars(loop).items() if name not in MAY_MOVE}
+    how |= {name: str(how[name]) for name in ("augment", "strong")}
+    return json.loads(json.dumps({"method": type(method).__name__} | asked | images | how))
 
 
 # 93_long_runs: The loop
@@ -319,12 +430,12 @@ def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None, 
     except CANNOT_RESTORE:
         raise CheckpointError(f"{checkpoint} does not fit the networks of this run; were they changed since? Remove it to start "
                               "again, or go on with the version that wrote it") from None
-    course.log = stored.log
+    course.log, course.kept = stored.log, course.trainer.done
     return stored.seconds
 
 
 @contextmanager
-def compiled(method: Method, wanted: bool) -> Iterator[None]:
+def compiled(method: Trainable, wanted: bool) -> Iterator[None]:
     """Within the block, each network of a method is compiled when it is called first, if that is ``wanted``."""
     networks = list(method.children()) if wanted else []
     for network in networks:
@@ -336,9 +447,9 @@ def compiled(method: Method, wanted: bool) -> Iterator[None]:
             del network.forward
 
 
-def last_good(step: int, path: Path) -> str:
-    """What an error adds where there is a checkpoint to go back to."""
-    return f"; the last good checkpoint is of step {step}: {path}"
+def last_good(step: int, path: Path | None) -> str:
+    """What an error adds where there is a checkpoint to go back to: its ``step`` is not 0."""
+    return f"; the last good checkpoint is of step {step}: {path}" if step else ""
 
 
 def place_on(device: str, method: nn.Module, channels_last: bool) -> torch.memory_format:
@@ -348,70 +459,106 @@ def place_on(device: str, method: nn.Module, channels_last: bool) -> torch.memor
     return order
 
 
-def changed(batch: DomainBatch, augment: Augment | None, strong: Augment | None, generator: torch.Generator) -> DomainBatch:
-    """The batch with each image changed at random by ``augment``, and its target images once more, changed by ``strong``."""
-    x_s, x_t = batch.x_s, batch.x_t
+def changed(batch: DomainBatch, augment: Augment | None, strong: Augment | None,
+            generator: torch.Generator) -> DomainBatch:
+    """The batch with its images changed at random, its target images also by ``strong``."""
     if augment is not None:
-        x_s, x_t = augment_images(torch.cat([x_s, x_t]), augment, generator).chunk(2)
+        both = torch.cat([batch.x_s, batch.x_t])
+        x_s, x_t = augment_images(both, augment, generator).chunk(2)
     again = None if strong is None else augment_images(batch.x_t, strong, generator)
-    return DomainBatch(x_s, batch.y_s, x_t, again, None if augment is None else batch.x_s)
+    if augment is None:
+        return replace(batch, x_t_again=again)
+    return replace(batch, x_s=x_s, x_t=x_t, x_t_again=again, x_s_plain=batch.x_s)
 
 
 def share_of(batch: DomainBatch, team: Team, order: torch.memory_format) -> DomainBatch:
-    """The part of a batch that this process of the team works on, with its images in an order of memory."""
-    x_s, x_t, again, plain = (x if x is None else team.share(x).contiguous(memory_format=order)
-                              for x in (batch.x_s, batch.x_t, batch.x_t_again, batch.x_s_plain))
-    return DomainBatch(x_s, team.share(batch.y_s), x_t, again, plain)
+    """The part of a batch that this process works on, its images in an order of memory."""
+    parts = {name: team.share(x) for name, x in vars(batch).items() if x is not None}
+    images = {name: x.contiguous(memory_format=order)
+              for name, x in parts.items() if x.dim() == 4}
+    return replace(batch, **parts | images)
 
 
 # 93_long_runs: The loop, whole
 
-def train(method: Method, source: Domain, target: Domain, steps: int, seed: int = 0, batch_size: int = 64,
-          device: str = "cpu", log_every: int = 50, report: Callable[[dict], None] | None = None, precision: str = "float32",
-          channels_last: bool = False, compile: bool = False, checkpoint: Path | None = None, checkpoint_every: int = 500,
-          team: Team | None = None, augment: Augment | None = None, strong: Augment | None = None) -> list[dict]:
-    """Train ``method`` for a fixed number of steps; returns the log, a row each ``log_every`` steps with mean losses.
+def close_step(course: Course, loop: Loop, team: Team, keep: bool,
+               report: Callable[[dict], None] | None, write: Callable[[], None]) -> None:
+    """What is due after a step: a row of the log, and, if it is to be kept, a checkpoint.
 
-    Images live on ``device`` as bytes. ``report`` is called with each row. Target labels are never read. With ``checkpoint``,
-    a file, the state is kept in it every ``checkpoint_every`` steps; if it is there already, training goes on from it and
-    ends as it would have ended, rows already made being reported again. ``batch_size`` is that of the whole ``team``.
-    With ``augment`` the images of both domains are changed at random, and with ``strong`` each target image comes a second
-    time, changed by that.
-
-    Raises TrainingError if a loss becomes infinite, not a number or very large, CheckpointError for a checkpoint that is
-    damaged or belongs to another run, and Interrupted after the step in which an interrupt came, if a checkpoint is kept.
+    Raises TrainingError if a loss was lost.
     """
-    team, generator = team or Team(), torch.Generator(device).manual_seed(seed)
-    images, order = (source.train.to(device), target.train.to(device)), place_on(device, method, channels_last)
-    course, start, good = Course(Trainer(method, steps, precision), generator), time.monotonic(), ""
-    run = run_identity(method, source, target, steps=steps, seed=seed, batch_size=batch_size, log_every=log_every,
-                       precision=precision, augment=str(augment), strong=str(strong)) if checkpoint else {}
-    start -= begin(course, images, checkpoint, run)
-    if course.trainer.done:
-        good = last_good(course.trainer.done, checkpoint)
-    course.trainer.forward = forward_of(method, images, team)
+    step = course.trainer.done
+    row_due = is_row(step, loop)
+    if not row_due and not keep:
+        return
+    sums, lost = course.window.read(team)
+    if lost:
+        good = last_good(course.kept, loop.checkpoint)
+        raise TrainingError(f"{lost}: lower the learning rates{good}")
+    if row_due:
+        row = course.add_row(step, sums)
+        if report is not None:
+            report(row)
+    if keep:
+        course.window.settle(team)
+        if team.rank == 0:
+            write()
+        course.kept = step
+
+
+def is_row(step: int, loop: Loop) -> bool:
+    """Whether a row of the log is due after a step."""
+    return step % loop.log_every == 0 or step == loop.steps
+
+
+def stop_due(step: int, loop: Loop, team: Team, interrupted: bool) -> bool:
+    """Whether to stop after a step; a team asks all its processes when a row is due."""
+    if team.size == 1:
+        return interrupted
+    return is_row(step, loop) and not team.all_agree(not interrupted)
+
+
+# 93_long_runs: The loop, whole
+
+def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
+          report: Callable[[dict], None] | None = None,
+          team: Team | None = None) -> list[dict]:
+    """Train ``method`` as ``loop`` says; returns the log, rows of mean losses.
+
+    Images live on the loop's device as bytes. ``report`` is called with each row. Target
+    labels are never read. With a checkpoint the state is kept every ``checkpoint_every``
+    steps; a training that goes on from one ends as it would have ended, rows already made
+    being reported again.
+
+    Raises TrainingError if a loss becomes infinite, not a number or very large,
+    CheckpointError for a checkpoint that is damaged or belongs to another run, and
+    Interrupted after the step in which an interrupt came, if a checkpoint is kept.
+    """
+    team, generator = team or Team(), torch.Generator(loop.device).manual_seed(loop.seed)
+    images = source.train.to(loop.device), target.train.to(loop.device)
+    order = place_on(loop.device, method, loop.channels_last)
+    feed = Feed(method, images, loop.batch_size)
+    trainer = Trainer(method, loop.steps, loop.precision)
+    course, start = Course(trainer, generator, feed), time.monotonic()
+    run = run_identity(method, source, target, loop) if loop.checkpoint else {}
+    start -= begin(course, images, loop.checkpoint, run)
+    trainer.forward = forward_of(method, images, team)
     for row in course.log if report else ():
         report(row)
-    with compiled(method, compile), noted_interrupts(checkpoint is not None, patient=team.size > 1) as interrupted:
-        for step in range(course.trainer.done + 1, steps + 1):
-            batch = changed(draw_pair(*images, batch_size, generator), augment, strong, generator)
-            eps = draw_noise(method, batch_size, generator)
-            course.window.add(step, course.trainer.iterate(share_of(batch, team, order), team.share(eps, 1)))
-            row_due = step % log_every == 0 or step == steps
-            stop = interrupted() if team.size == 1 else row_due and not team.all_agree(not interrupted())
-            keep_due = checkpoint is not None and (stop or step % checkpoint_every == 0)
-            if row_due or keep_due:
-                sums, lost = course.window.read(team)
-                if lost:
-                    raise TrainingError(f"{lost}: lower the learning rates{good}")
-            if row_due:
-                row = course.add_row(step, sums)
-                report(row) if report else None
-            if keep_due:
-                course.window.settle(team)
-                if team.rank == 0:
-                    write_checkpoint(checkpoint, Checkpoint(run, step, course.log, course.state(), time.monotonic() - start))
-                good = last_good(step, checkpoint)
+    def write() -> None:
+        kept = Checkpoint(run, trainer.done, course.log, course.state(), time.monotonic() - start)
+        write_checkpoint(loop.checkpoint, kept)
+    noted = noted_interrupts(loop.checkpoint is not None, patient=team.size > 1)
+    with compiled(method, loop.compile), noted as interrupted:
+        for step in range(trainer.done + 1, loop.steps + 1):
+            feed.refresh(step - 1, team)
+            batch = changed(feed.draw(generator), loop.augment, loop.strong, generator)
+            eps = draw_noise(method, loop.batch_size, generator)
+            losses = trainer.iterate(share_of(batch, team, order), team.share(eps, 1))
+            course.window.add(step, losses)
+            stop = stop_due(step, loop, team, interrupted())
+            keep = loop.checkpoint is not None and (stop or step % loop.checkpoint_every == 0)
+            close_step(course, loop, team, keep, report, write)
             if stop:
                 raise Interrupted(f"interrupted at step {step}; the same command resumes it")
     method.eval()

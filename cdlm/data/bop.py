@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import trimesh
 from torch import Tensor
 
 from cdlm.data.archives import DamagedError, NotHereError
@@ -135,6 +134,7 @@ LINEMOD_NAMES = {1: "ape", 2: "benchvise", 4: "camera", 5: "can", 6: "cat", 8: "
 def load_surface(root: Path, object_id: int, count: int = 200_000) -> Surface:
     """Surface of an object's model in a BOP folder. Raises DamagedError."""
     path = root / "models" / f"obj_{object_id:06d}.ply"
+    import trimesh
     try:
         mesh = trimesh.load(path, process=False)
         return surface_of(mesh, count)

@@ -10,11 +10,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import trimesh
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-__all__ = ["Camera", "Surface", "project", "render", "sample_rotations", "shrink", "square_crop", "surface_of"]
+__all__ = [
+    "Camera",
+    "Surface",
+    "project",
+    "render",
+    "sample_rotations",
+    "shrink",
+    "square_crop",
+    "surface_of",
+]
 
 
 # 61_pictures: Rendering: a camera, a surface, a pose
@@ -35,9 +43,10 @@ class Surface(NamedTuple):
     colors: Tensor      # (N, 3) uint8
 
 
-def surface_of(mesh: trimesh.Trimesh, count: int = 200_000, seed: int = 0) -> Surface:
-    """``count`` points on a mesh, evenly by area, with colors interpolated from the mesh's corners."""
-    points, _, colors = trimesh.sample.sample_surface(mesh, count, sample_color=True, seed=seed)
+def surface_of(mesh: object, count: int = 200_000, seed: int = 0) -> Surface:
+    """``count`` points on a ``trimesh.Trimesh``, evenly by area, colored from its corners."""
+    from trimesh.sample import sample_surface               # loaded by those who render
+    points, _, colors = sample_surface(mesh, count, sample_color=True, seed=seed)
     return Surface(torch.from_numpy(np.asarray(points, np.float32)), torch.from_numpy(np.asarray(colors[:, :3], np.uint8)))
 
 

@@ -4,10 +4,15 @@
 - ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
-- ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they reach.
-- ``cdlm.methods.improved``: CDLM with what its training lacks: statistics by domain, a conditional discriminator, sure
-  predictions.
-- ``cdlm.methods.plain``: Encoder and classifier without a decoder: bounds, baseline and control of the experiments.
+- ``cdlm.methods.mcd``: Maximum classifier discrepancy: two classifiers that disagree, and
+  features that make them agree.
+- ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they
+  reach.
+- ``cdlm.methods.improved``: CDLM with what its training lacks: statistics by domain, a
+  conditional discriminator, sure predictions.
+- ``cdlm.methods.plain``: Encoder and classifier without a decoder: bounds, baseline and
+  control of the experiments.
+- ``cdlm.methods.registry``: All methods by name, each with the class of its settings.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """

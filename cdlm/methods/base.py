@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
+from cdlm.settings import Images, Settings
 
-__all__ = ["Learner", "Method", "constant", "draw_noise", "linear_decay"]
+__all__ = [
+    "Learner",
+    "Method",
+    "Now",
+    "Round",
+    "Trainable",
+    "constant",
+    "draw_noise",
+    "linear_decay",
+]
 
 
 # 72_algorithm: What a method tells, and what an engine does with it
@@ -40,42 +51,100 @@ class Learner:
     optimizer: str = "adam"                             # "adam" or "sgd"
     momentum: float = 0.9                               # of "sgd"
     schedule: Callable[[float], float] = constant       # factor of ``lr`` at a share of training done
+    weight_decay: float = 0.0
 
 
 # 72_algorithm: What a method tells, and what an engine does with it
 
-class Method(nn.Module):
-    """What all methods share: networks that know who learns, and one objective by which everybody does.
+@dataclass(frozen=True)
+class Round:
+    """One pass forward and back within an iteration, and the names of those who learn."""
 
-    ``forward`` takes a batch of both domains, noise, and the share of training done, and returns a scalar whose gradient is, for
-    every parameter, that of its own objective, together with the losses by name. ``logits`` maps images to class logits.
+    name: str
+    learners: tuple[str, ...]
+
+
+class Now(NamedTuple):
+    """Where a training stands: the share that is done, in [0, 1], and the round's name."""
+
+    progress: float
+    round: str = "all"
+
+
+# 72_algorithm: What a method tells, and what an engine does with it
+
+class Trainable(nn.Module):
+    """What the engine asks: who learns, in which rounds, and what each round descends.
+
+    ``forward`` returns a scalar whose gradient is, for every parameter that learns in this
+    round, that of its own objective, together with the losses by name.
     """
 
-    noise = (0, 0)          # how many standard normal vectors an iteration needs for each pair of images, and their length
+    config: Settings | None = None      # None for a method without any
+    images: Images | None = None        # what it was made for
+    noise = (0, 0)                      # standard normal vectors for a pair of images, their length
+    sampler = "uniform"                 # how images are drawn: "uniform" or "class-balanced"
+    label_every: int | str = 0          # steps between two calls of ``relabel``, or "epoch"; 0: none
 
     def learners(self) -> list[Learner]:
         """Who learns, and how."""
         raise NotImplementedError
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def rounds(self) -> tuple[Round, ...]:
+        """The rounds of an iteration, in their order: by default one, from which all learn."""
+        return (Round("all", tuple(learner.name for learner in self.learners())),)
+
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """Objective and losses, all scalars; ``eps`` is (count, batch, length) as ``noise`` says."""
         raise NotImplementedError
 
-    def rounds(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the learners that are updated together, round after round, in one iteration: by default all at once."""
-        return (tuple(learner.name for learner in self.learners()),)
-
     def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
-        """Look at all training images of both domains, bytes (N, C, H, W), once before training starts."""
+        """Look at all training images, bytes (N, C, H, W), once before training starts."""
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
+    def relabel(self, target_images: Tensor) -> Tensor:
+        """Own labels (N,) of all target training images, bytes (N, C, H, W); -1 means none."""
         raise NotImplementedError
 
 
 # 72_algorithm: What a method tells, and what an engine does with it
 
-def draw_noise(method: Method, batch_size: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+class Method(Trainable):
+    """A method that can be trained, measured and stored by its name."""
+
+    paths = ("x_t",)                # what its classifier reads: target images, or drawings
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws images, and so has codes and several paths."""
+        return len(self.paths) > 1
+
+    @classmethod
+    def needs_second_view(cls, config: Settings) -> bool:
+        """Whether, by these settings, each target image has to come twice, once changed strongly."""
+        return False
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
+        raise NotImplementedError
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (B, ...) of images (B, C, H, W) in [-1, 1], to compare domains in."""
+        raise NotImplementedError
+
+    def read(self, x: Tensor) -> Tensor:
+        """Class logits (B, classes) of images from any of the ``paths``, as they are."""
+        return self.logits(x)
+
+    def translate(self, x: Tensor) -> Tensor:
+        """Source-like drawings of images (B, C, H, W). Raises ValueError if it draws none."""
+        raise ValueError(f"{type(self).__name__} draws no images")
+
+
+# 72_algorithm: What a method tells, and what an engine does with it
+
+def draw_noise(method: Trainable, batch_size: int, generator: torch.Generator,
+               dtype: torch.dtype = torch.float32) -> Tensor:
     """The noise that a method needs for a batch, (count, batch_size, length), on the generator's device."""
     count, length = method.noise
     return torch.randn(count, batch_size, length, generator=generator, device=generator.device, dtype=dtype)

@@ -1,14 +1,14 @@
 """Cross-domain latent modulation: networks, objectives and who they reach.
 
-Generated from book/src/40_cdlm.md, book/src/71_losses.md, book/src/72_algorithm.md by `make sync`: edit there, not
-here.
+Generated from book/src/40_cdlm.md, book/src/71_losses.md, book/src/72_algorithm.md by `make
+sync`: edit there, not here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +16,23 @@ from torch import Tensor
 
 from cdlm.data.batches import DomainBatch, normalize
 from cdlm.gradients import reversal_strength, reverse_gradient, seam, set_gradients
-from cdlm.losses import adversarial_loss, consistency_loss, kl_divergence, reconstruction_loss
-from cdlm.methods.base import Learner, Method, linear_decay
+from cdlm.losses import (
+    adversarial_loss,
+    consistency_as_printed,
+    consistency_l1,
+    consistency_loss,
+    kl_divergence,
+    reconstruction_loss,
+)
+from cdlm.methods.base import Learner, Method, Now, Round, linear_decay
 from cdlm.modulation import modulate, modulate_pm1, modulate_pm2, reparameterize
+from cdlm.moments import code_kl
 from cdlm.nets import Decoder, Discriminator, Encoded, Encoder, TaskClassifier, set_chunks
-from cdlm.theory.objective import code_kl, consistency_as_printed, consistency_l1
+from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
 __all__ = [
     "CDLM",
     "CDLMConfig",
-    "CHOICES",
     "Codes",
     "Generated",
     "LossChoices",
@@ -35,6 +42,7 @@ __all__ = [
     "Weights",
     "cdlm_losses",
     "code_divergence",
+    "column",
     "cross_codes",
     "draw_all",
     "encode_pair",
@@ -47,7 +55,11 @@ __all__ = [
     "literal_gradients",
     "literal_losses",
     "noise_like",
+    "objective",
     "objectives",
+    "reach_table",
+    "reaching",
+    "reconstructions",
     "transfer_code",
     "transfer_codes",
 ]
@@ -99,40 +111,40 @@ def generate(decoder: Callable[[Tensor], Tensor], codes: Codes) -> Generated:
 # 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Settings):
     """Weights of the codes and of the losses, with the paper's values (Section 4)."""
 
-    gamma1: float = 1.0                 # weight of the other domain's features, Eqs. 1-2
-    gamma2: float = 0.1                 # weight of the noise, Eqs. 1-2
-    lambda1: float = 1e-4               # weight of L_KL for phi, Eq. 21
-    lambda2: float = 1e-4               # weight of L_Rec for phi, Eq. 21
-    beta1: float = 0.1                  # source consistency, Eq. 20
-    beta2: float = 0.01                 # target consistency, Eq. 20
+    gamma1: Number = 1.0                # weight of the other domain's features, Eqs. 1-2
+    gamma2: Number = 0.1                # weight of the noise, Eqs. 1-2
+    lambda1: Amount = 1e-4              # weight of L_KL for phi, Eq. 21
+    lambda2: Amount = 1e-4              # weight of L_Rec for phi, Eq. 21
+    beta1: Amount = 0.1                 # source consistency, Eq. 20
+    beta2: Amount = 0.01                # target consistency, Eq. 20
 
 
 # 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
-class LossChoices:
+class LossChoices(Settings):
     """How codes are made, and how losses are read."""
 
-    modulation: str = "full"            # "full" (Eqs. 1-2), "pm1" (Eq. 11), "pm2" (Eq. 15) or "none" (a plain VAE)
-    kl: str = "base"                    # whose divergence Eq. 18 has: "base", "conditional", "marginal" or "simplified"
-    consistency: str = "l2"             # Eq. 20 between images, "l2" or "l1", or between likelihoods, "printed"
-    reduction: str = "sum"              # of losses over pixels and latents: "sum" or "mean"
-    shared_noise: bool = False          # one noise for all four codes of a pair
+    modulation: Literal["full", "pm1", "pm2", "none"] = "full"          # Eqs. 1-2, Eq. 11, Eq. 15, or a plain VAE
+    kl: Literal["base", "conditional", "marginal", "simplified"] = "base"   # whose divergence Eq. 18 has
+    consistency: Literal["l2", "l1", "printed"] = "l2"      # Eq. 20 between images, or as printed, between likelihoods
+    reduction: Literal["sum", "mean"] = "sum"               # of losses over pixels and latents
+    shared_noise: bool = False                              # one noise for all four codes of a pair
 
 
 # 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
-class ReachChoices:
+class ReachChoices(Settings):
     """Which loss reaches which network, and how strongly."""
 
-    reversal: float = 0.15              # greatest strength of the gradient reversal
+    reversal: Number = 0.15             # greatest strength of the gradient reversal
     warm_up: bool = True                # whether the reversal grows from 0
-    classifier: str = "joint"           # "joint", or "decoupled": then its loss trains nobody but itself
-    reads: str = "all"                  # what it learns from: "real" (x_s), "drawn" (x_hat_st and x_tilde_s) or "all"
+    classifier: Literal["joint", "decoupled"] = "joint"     # decoupled, its loss trains nobody but itself
+    reads: Literal["all", "real", "drawn"] = "all"          # what it learns from: x_s, or x_hat_st and x_tilde_s, or all
     task_reaches_encoder: bool = True   # whether L_task is a part of phi's objective
     task_reaches_decoder: bool = True   # and of theta's
     consistency_reaches_encoder: bool = False
@@ -141,63 +153,52 @@ class ReachChoices:
 # 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
-class UpdateChoices:
+class UpdateChoices(Settings):
     """In which order the networks learn, and by which optimizers."""
 
-    updates: str = "simultaneous"       # or "alternating": phi, then theta with codes and images made anew
-    inner_phi: int = 1                  # updates of phi in one iteration, if alternating
-    inner_theta: int = 1                # updates of theta
-    optimizer_phi: str = "sgd"          # "sgd" with momentum, or "adam"
-    optimizer_theta: str = "adam"       # also for theta_T and Xi
-    lr_phi: float = 0.05
-    lr_theta: float = 1e-3
-    momentum: float = 0.9
+    updates: Literal["simultaneous", "alternating"] = "simultaneous"    # or phi, then theta with all made anew
+    inner_phi: Count = 1                # updates of phi in one iteration, if alternating
+    inner_theta: Count = 1              # updates of theta
+    optimizer_phi: Literal["sgd", "adam"] = "sgd"           # "sgd" is with momentum
+    optimizer_theta: Literal["sgd", "adam"] = "adam"        # also for theta_T and Xi
+    lr_phi: Amount = 0.05
+    lr_theta: Amount = 1e-3
+    momentum: Momentum = 0.9
 
 
 # 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
-class NetworkChoices:
+class NetworkChoices(Settings):
     """Sizes and kinds of the networks, and what the features h are made from."""
 
-    channels: int = 1
-    size: int = 28                      # height and width of the images: 28, 32 or 64
-    classes: int = 10
-    width: int = 16                     # channels of the first convolution; UNIT's is 96
-    latent: int = 32                    # dimension of mu, sigma and h
-    normalization: str = "group"        # "group", "batch" or "none"
+    width: Count = 16                   # channels of the first convolution; UNIT's is 96
+    latent: Count = 32                  # dimension of mu, sigma and h
+    normalization: Literal["group", "batch", "none"] = "group"
     tap: str = "last"                   # the convolution that h is made from: "conv1", "conv2", ... or "last"
-    features: str = "deep"              # or "pca": h from principal components of the images
-    activation: str = "sigmoid"         # of h, or "linear"
+    features: Literal["deep", "pca"] = "deep"               # h from the encoder, or from principal components
+    activation: Literal["sigmoid", "linear"] = "sigmoid"    # of h
 
 
 # 71_losses: Every choice is a field
 
-CHOICES = {
-    "modulation": ("full", "pm1", "pm2", "none"), "kl": ("base", "conditional", "marginal", "simplified"),
-    "consistency": ("l2", "l1", "printed"), "reduction": ("sum", "mean"), "classifier": ("joint", "decoupled"),
-    "reads": ("all", "real", "drawn"), "updates": ("simultaneous", "alternating"),
-    "optimizer_phi": ("sgd", "adam"), "optimizer_theta": ("sgd", "adam"), "normalization": ("group", "batch", "none"),
-    "features": ("deep", "pca"), "activation": ("sigmoid", "linear"),
-}
-
-
 @dataclass(frozen=True)
-class CDLMConfig(NetworkChoices, UpdateChoices, ReachChoices, LossChoices, Weights):
-    """All settings of CDLM, as fields in five groups; the weights come first.
+class CDLMConfig(Settings):
+    """All settings of CDLM, in five groups.
 
-    Raises ValueError for a word that is not among ``CHOICES``, for a divergence that would be infinite, and for an
-    inner loop without an update.
+    Raises ValueError for what the annotation of a field does not allow, and for a divergence that would be infinite.
     """
 
+    weights: Weights = Weights()
+    losses: LossChoices = LossChoices()
+    reach: ReachChoices = ReachChoices()
+    updates: UpdateChoices = UpdateChoices()
+    networks: NetworkChoices = NetworkChoices()
+
     def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
-        if self.kl == "conditional" and self.modulation == "full" and self.gamma2 == 0:
+        super().__post_init__()
+        if self.losses.kl == "conditional" and self.losses.modulation == "full" and self.weights.gamma2 == 0:
             raise ValueError("kl=conditional needs gamma2 > 0: without noise a code is a point, its divergence infinite")
-        if min(self.inner_phi, self.inner_theta) < 1:
-            raise ValueError("inner_phi and inner_theta must be at least 1")
 
 
 # 71_losses: Codes by four maps
@@ -229,11 +230,11 @@ def transfer_codes(s: Encoded, t: Encoded, eps: Tensor, modulation: str = "full"
 
 def code_divergence(own: Encoded, other: Encoded, config: CDLMConfig) -> Tensor:
     """One divergence of Eq. 18 in nats, averaged over the batch: of the code before modulation, or as modulated; a scalar."""
-    c = config
+    c, g = config.losses, config.weights
     if c.kl == "base" or c.modulation == "none":
         return kl_divergence(own.mu, own.sigma, c.reduction)
     if c.modulation == "full":
-        return code_kl(own, other, c.gamma1, c.gamma2, c.kl, c.reduction)
+        return code_kl(own, other, g.gamma1, g.gamma2, c.kl, c.reduction)
     sigma = (own.sigma + other.sigma) / 2 if c.modulation == "pm1" else other.sigma
     return kl_divergence(own.mu, sigma, c.reduction)
 
@@ -242,18 +243,20 @@ def code_divergence(own: Encoded, other: Encoded, config: CDLMConfig) -> Tensor:
 
 def image_consistency(batch: DomainBatch, images: Generated, config: CDLMConfig) -> Tensor:
     """L_c of Eq. 20 in the reading of the config; a scalar. The printed one has no mean over pixels."""
-    c, four = config, (images.x_hat_st, images.x_tilde_s, images.x_hat_ts, images.x_tilde_t)
-    if c.consistency == "printed":
-        return consistency_as_printed(batch.x_s, *four[:2], batch.x_t, *four[2:], c.beta1, c.beta2)
-    return (consistency_loss if c.consistency == "l2" else consistency_l1)(*four, c.beta1, c.beta2, c.reduction)
+    four = images.x_hat_st, images.x_tilde_s, images.x_hat_ts, images.x_tilde_t
+    betas = config.weights.beta1, config.weights.beta2
+    if config.losses.consistency == "printed":
+        return consistency_as_printed(batch.x_s, *four[:2], batch.x_t, *four[2:], *betas)
+    compare = consistency_loss if config.losses.consistency == "l2" else consistency_l1
+    return compare(*four, *betas, config.losses.reduction)
 
 
 # 71_losses: What the classifier reads
 
 def images_to_read(x_s: Tensor, images: Generated, config: CDLMConfig) -> list[Tensor]:
     """What the task classifier learns from: images that show a labeled source image, (B, C, H, W) each."""
-    drawn = [images.x_hat_st, images.x_tilde_s] if config.reads != "real" else []
-    return ([x_s] if config.reads != "drawn" else []) + drawn
+    drawn = [images.x_hat_st, images.x_tilde_s] if config.reach.reads != "real" else []
+    return ([x_s] if config.reach.reads != "drawn" else []) + drawn
 
 
 # 71_losses: All losses, and two objectives
@@ -264,10 +267,8 @@ def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images:
     c = model.config
     guess_s, guess_t = (model.discriminator(reverse_gradient(h, strength)) for h in (s.h, t.h))
     reads = images_to_read(batch.x_s, images, c)
-    if c.classifier == "decoupled":
-        reads = [x.detach() for x in reads]
     return {
-        "rec": reconstruction_loss(images.x_hat_st, batch.x_s, c.reduction),
+        "rec": reconstruction_loss(images.x_hat_st, batch.x_s, c.losses.reduction),
         "kl": code_divergence(s, t, c) + code_divergence(t, s, c),
         "adv": adversarial_loss(guess_s, guess_t),
         "consistency": image_consistency(batch, images, c),
@@ -277,14 +278,47 @@ def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images:
 
 # 71_losses: All losses, and two objectives
 
-def objectives(loss: dict[str, Tensor], config: CDLMConfig) -> tuple[Tensor, Tensor]:
+def reach_table(config: CDLMConfig) -> dict[str, dict[str, float]]:
+    """For each loss the learners that it reaches, with its weight for them: phi, theta, theta_T and xi.
+
+    The adversarial loss is reversed on its way to phi, by a layer whose strength is another factor.
+    """
+    r, everybody = config.reach, ("phi", "theta", "theta_T")
+    told = {"phi": r.task_reaches_encoder, "theta": r.task_reaches_decoder, "theta_T": True}
+    if r.classifier == "decoupled" or r.reads == "real":
+        told |= {"phi": False, "theta": False}
+    return {
+        "adv": {"phi": 1.0, "xi": 1.0},
+        "kl": {"phi": config.weights.lambda1},
+        "rec": {"phi": config.weights.lambda2, "theta": 1.0},
+        "consistency": {"phi": 1.0, "theta": 1.0} if r.consistency_reaches_encoder else {"theta": 1.0},
+        "task": {learner: 1.0 for learner in everybody if told[learner]},
+    }
+
+
+# 71_losses: All losses, and two objectives
+
+def column(table: dict[str, dict[str, float]], learner: str) -> dict[str, dict[str, float]]:
+    """Of a table of who is reached the part of one learner."""
+    return {name: {learner: row[learner]} for name, row in table.items() if learner in row}
+
+
+def objective(losses: Mapping[str, Tensor | dict[str, Tensor]], table: dict[str, dict[str, float]]) -> Tensor:
+    """What is descended: each loss of a table of who is reached times its weight, added row by row; a scalar.
+
+    A loss whose weight is not the same for all that it reaches comes as a dict, with a scalar for each learner.
+    """
+    terms = []
+    for name, row in table.items():
+        parts = losses[name] if isinstance(losses[name], dict) else {next(iter(row)): losses[name]}
+        terms += [row[learner] * part for learner, part in parts.items()]
+    return sum(terms[1:], terms[0])
+
+
+def objectives(losses: dict[str, Tensor], config: CDLMConfig) -> tuple[Tensor, Tensor]:
     """What phi descends (Eq. 21) and what theta descends (Eq. 22), each with the task loss of the joint classifier."""
-    phi = loss["adv"] + config.lambda1 * loss["kl"] + config.lambda2 * loss["rec"]
-    theta = loss["rec"] + loss["consistency"]
-    if config.consistency_reaches_encoder:
-        phi = phi + loss["consistency"]
-    return (phi + loss["task"] if config.task_reaches_encoder else phi,
-            theta + loss["task"] if config.task_reaches_decoder else theta)
+    table = reach_table(config)
+    return objective(losses, column(table, "phi")), objective(losses, column(table, "theta"))
 
 
 # 71_losses: The method
@@ -292,47 +326,64 @@ def objectives(loss: dict[str, Tensor], config: CDLMConfig) -> tuple[Tensor, Ten
 class CDLM(Method):
     """Encoder (phi), decoder (theta), task classifier (theta_T) and discriminator (Xi), and how they learn."""
 
-    def __init__(self, config: CDLMConfig | None = None) -> None:
+    paths = ("x_t", "x_hat_ts", "x_tilde_t")
+
+    def __init__(self, config: CDLMConfig | None = None, images: Images | None = None) -> None:
         super().__init__()
-        self.config = c = config or CDLMConfig()
-        look = {"channels": c.channels, "width": c.width, "size": c.size, "normalization": c.normalization}
+        self.config, self.images = config or CDLMConfig(), images or Images()
+        c, x = self.config.networks, self.images
+        look = {"channels": x.channels, "width": c.width, "size": x.size, "normalization": c.normalization}
         self.encoder = Encoder(c.latent, **look, tap=c.tap, features=c.features, activation=c.activation)
         self.decoder = Decoder(c.latent, **look)
-        self.classifier = TaskClassifier(**look, classes=c.classes)
+        self.classifier = TaskClassifier(**look, classes=x.classes)
         self.discriminator = Discriminator(c.latent)
-        self.noise = (1 if c.shared_noise else 4, c.latent)
+        self.noise = (1 if self.config.losses.shared_noise else 4, c.latent)
 
     def learners(self) -> list[Learner]:
         """Encoder, decoder, classifier and discriminator: SGD for phi, Adam for the rest, rates that fall linearly to 0."""
-        c, rest = self.config, (self.config.optimizer_theta, self.config.lr_theta)
+        c = self.config.updates
+        rest = (c.optimizer_theta, c.lr_theta)
         parts = {"phi": (self.encoder, c.optimizer_phi, c.lr_phi), "theta": (self.decoder, *rest),
                  "theta_T": (self.classifier, *rest), "xi": (self.discriminator, *rest)}
         return [Learner(name, tuple(part.parameters()), lr, optimizer, c.momentum, linear_decay)
                 for name, (part, optimizer, lr) in parts.items()]
 
-    def rounds(self) -> tuple[tuple[str, ...], ...]:
+    def rounds(self) -> tuple[Round, ...]:
         """All at once, or the inner loops of Algorithm 1: phi with the discriminator, then theta with the classifier."""
-        if self.config.updates == "simultaneous":
-            return (("phi", "theta", "theta_T", "xi"),)
-        return (("phi", "xi"),) * self.config.inner_phi + (("theta", "theta_T"),) * self.config.inner_theta
+        c = self.config.updates
+        if c.updates == "simultaneous":
+            return super().rounds()
+        inner = Round("inference", ("phi", "xi")), Round("generation", ("theta", "theta_T"))
+        return inner[:1] * c.inner_phi + inner[1:] * c.inner_theta
 
     def strength(self, progress: float) -> float:
         """Strength of the gradient reversal after a share of training."""
-        return reversal_strength(progress, self.config.reversal) if self.config.warm_up else self.config.reversal
+        c = self.config.reach
+        return reversal_strength(progress, c.reversal) if c.warm_up else c.reversal
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """One iteration of Algorithm 1 in one pass; see ``fused_losses``."""
-        return fused_losses(self, batch, eps, self.strength(progress))
+        return fused_losses(self, batch, eps, self.strength(now.progress))
 
     def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
         """Fit the principal components, if h is made from them; both are bytes (N, C, H, W)."""
-        if self.config.features == "pca":
+        if self.config.networks.features == "pca":
             self.encoder.h.fit(normalize(torch.cat([source_images, target_images])))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features h (B, latent) of images (B, C, H, W) in [-1, 1]."""
+        return self.encoder(x).h
+
+    def read(self, x: Tensor) -> Tensor:
+        """Class logits (B, classes) of images (B, C, H, W) as they are, drawn or not."""
+        return self.classifier(x)
 
     def translate(self, x: Tensor) -> Tensor:
         """Source-like images x_tilde of ``x``, (batch, C, H, W), drawn with a noise that is the same at every call."""
         h, generator = self.encoder(x).h, torch.Generator(x.device).manual_seed(0)
-        return self.decoder(self.config.gamma1 * h + self.config.gamma2 * noise_like(h, generator))
+        c = self.config.weights
+        return self.decoder(c.gamma1 * h + c.gamma2 * noise_like(h, generator))
 
     def logits(self, x: Tensor) -> Tensor:
         """Test mode: class logits (batch, classes) of target images, read from their translations."""
@@ -347,7 +398,7 @@ def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float
     for network in (model.encoder, model.decoder, model.classifier):
         set_chunks(network, 1)
     s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
-    codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
+    codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
     return cdlm_losses(model, batch, s, t, generate(model.decoder, codes), strength)
 
 
@@ -358,13 +409,9 @@ def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: fl
 
     What ``fused_losses(...)[0].backward()`` has to agree with; for checking, and for reading beside the paper.
     """
-    loss = literal_losses(model, batch, eps, strength)
-    for_phi, for_theta = objectives(loss, model.config)
-    parts = {"adv": model.discriminator, "task": model.classifier}
-    set_gradients(for_phi, list(model.encoder.parameters()), retain_graph=True)
-    set_gradients(for_theta, list(model.decoder.parameters()), retain_graph=True)
-    for name, part in parts.items():
-        set_gradients(loss[name], list(part.parameters()), retain_graph=True)
+    loss, table = literal_losses(model, batch, eps, strength), reach_table(model.config)
+    for learner in model.learners():
+        set_gradients(objective(loss, column(table, learner.name)), list(learner.parameters), retain_graph=True)
     return loss
 
 
@@ -400,30 +447,40 @@ def draw_all(decoder: Decoder, codes: Codes, every: bool = False) -> tuple[Gener
 
 # 72_algorithm: CDLM in one pass
 
-def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """One objective whose gradient is that of Eq. 21 for phi and that of Eq. 22 for theta, and the losses by name."""
-    c = model.config
-    s, t = encode_pair(model.encoder, batch)
-    codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
-    both, for_phi, for_theta = draw_all(model.decoder, codes, every=c.consistency_reaches_encoder)
-    adv = adversarial_loss(*full(model.discriminator(reverse_gradient(torch.cat([s.h, t.h]), strength))).chunk(2))
-    kl = code_divergence(s, t, c) + code_divergence(t, s, c)
-    rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
-    consistency = image_consistency(batch, both if c.consistency_reaches_encoder else for_theta, c)
-    task = fused_task(model, batch, both, for_phi, for_theta)
-    objective = adv + c.lambda1 * kl + c.lambda2 * rec_phi + rec_theta + consistency + task
-    return objective, {"rec": rec_theta, "kl": kl, "adv": adv, "consistency": consistency, "task": task}
+def reaching(row: Collection[str], both: Generated, for_phi: Generated, for_theta: Generated) -> Generated:
+    """Of the views of all generations the one whose gradient goes to those of phi and theta that are in ``row``."""
+    if "phi" in row:
+        return both if "theta" in row else for_phi
+    return for_theta if "theta" in row else Generated(*(x.detach() for x in for_theta))
 
 
 # 72_algorithm: CDLM in one pass
 
-def fused_task(model: CDLM, batch: DomainBatch, both: Generated, for_phi: Generated, for_theta: Generated) -> Tensor:
-    """Cross-entropy over all images that the classifier learns from, in one call; it reaches whom the config says."""
-    c = model.config
-    phi, theta = (c.classifier == "joint" and reached for reached in (c.task_reaches_encoder, c.task_reaches_decoder))
-    images = both if phi and theta else for_phi if phi else for_theta
-    reads = images_to_read(batch.x_s, images, c)
-    if not (phi or theta):
-        reads = [x.detach() for x in reads]
+def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """One objective whose gradient is that of Eq. 21 for phi and that of Eq. 22 for theta, and the losses by name."""
+    c, table = model.config, reach_table(model.config)
+    s, t = encode_pair(model.encoder, batch)
+    codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
+    views = draw_all(model.decoder, codes, every="phi" in table["consistency"])
+    adv = adversarial_loss(*full(model.discriminator(reverse_gradient(torch.cat([s.h, t.h]), strength))).chunk(2))
+    kl = code_divergence(s, t, c) + code_divergence(t, s, c)
+    rec = reconstructions(batch.x_s, views, c)
+    consistency = image_consistency(batch, reaching(table["consistency"], *views), c)
+    task = fused_task(model, batch, reaching(table["task"], *views))
+    losses = {"rec": rec, "kl": kl, "adv": adv, "consistency": consistency, "task": task}
+    return objective(losses, table), losses | {"rec": rec["theta"]}
+
+
+# 72_algorithm: CDLM in one pass
+
+def reconstructions(x_s: Tensor, views: Sequence[Generated], config: CDLMConfig) -> dict[str, Tensor]:
+    """L_Rec, once for each of phi and theta, which it reaches with different weights; scalars."""
+    return {learner: reconstruction_loss(reaching((learner,), *views).x_hat_st, x_s, config.losses.reduction)
+            for learner in ("phi", "theta")}
+
+
+def fused_task(model: CDLM, batch: DomainBatch, images: Generated) -> Tensor:
+    """Cross-entropy over all images that the classifier learns from, in one call; it reaches whoever drew ``images``."""
+    reads = images_to_read(batch.x_s, images, model.config)
     set_chunks(model.classifier, len(reads))
     return F.cross_entropy(full(model.classifier(torch.cat(reads))), batch.y_s.repeat(len(reads)))

@@ -6,6 +6,7 @@ Generated from book/src/54_alignment.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,8 +15,9 @@ from cdlm.data.batches import DomainBatch
 from cdlm.discrepancy import coral_distance, median_width, mmd_squared
 from cdlm.gradients import reversal_strength, reverse_gradient
 from cdlm.losses import adversarial_loss
-from cdlm.methods.base import Learner, Method
+from cdlm.methods.base import Learner, Method, Now
 from cdlm.nets import Discriminator, TaskClassifier
+from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
 __all__ = ["DANN", "DANNConfig", "alignment_loss"]
 
@@ -23,26 +25,18 @@ __all__ = ["DANN", "DANNConfig", "alignment_loss"]
 # 54_alignment: Domain-adversarial training from scratch
 
 @dataclass(frozen=True)
-class DANNConfig:
+class DANNConfig(Settings):
     """Settings of domain-adversarial training. The first group is that of Ganin et al. (2016); the second is the book's."""
 
-    weight: float = 1.0                 # greatest strength of the reversal, reached by their schedule
-    hidden: int = 100                   # units of the discriminator
-    lr: float = 0.01                    # first step size
-    momentum: float = 0.9
-    decay: float = 0.75                 # the step size falls as (1 + 10 p)^-decay, p the share of training done
+    weight: Number = 1.0                # greatest strength of the reversal, reached by their schedule
+    hidden: Count = 100                 # units of the discriminator
+    lr: Amount = 0.01                   # first step size
+    momentum: Momentum = 0.9
+    decay: Amount = 0.75                # the step size falls as (1 + 10 p)^-decay, p the share of training done
 
-    optimizer: str = "sgd"              # "sgd" with momentum as theirs, or "adam"
-    alignment: str = "adversarial"      # what is made small: "adversarial" (DANN), "coral" (Deep CORAL) or "mmd"
-    channels: int = 1
-    width: int = 16                     # channels of the first convolution
-    size: int = 28                      # height and width of the images
-    classes: int = 10
-
-    def __post_init__(self) -> None:
-        for name, known in (("optimizer", ("sgd", "adam")), ("alignment", ("adversarial", "coral", "mmd"))):
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+    optimizer: Literal["sgd", "adam"] = "sgd"                           # "sgd" with momentum as theirs, or "adam"
+    alignment: Literal["adversarial", "coral", "mmd"] = "adversarial"   # what is made small: DANN's, Deep CORAL's, or MMD
+    width: Count = 16                   # channels of the first convolution
 
 
 # 54_alignment: Domain-adversarial training from scratch
@@ -66,11 +60,11 @@ def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tu
 class DANN(Method):
     """The classifier of source-only training, whose features are also made alike in both domains."""
 
-    def __init__(self, config: DANNConfig | None = None) -> None:
+    def __init__(self, config: DANNConfig | None = None, images: Images | None = None) -> None:
         super().__init__()
-        self.config = c = config or DANNConfig()
-        self.classifier = TaskClassifier(c.channels, c.width, c.classes, c.size)
-        self.discriminator = Discriminator(self.classifier.layers[-1].in_features, c.hidden)
+        self.config, self.images = config or DANNConfig(), images or Images()
+        self.classifier = TaskClassifier(self.images.channels, self.config.width, self.images.classes, self.images.size)
+        self.discriminator = Discriminator(self.classifier.layers[-1].in_features, self.config.hidden)
 
     def learners(self) -> list[Learner]:
         """Classifier and discriminator together, by one optimizer whose step size falls as theirs."""
@@ -81,11 +75,13 @@ class DANN(Method):
         """What the last layer reads of images (B, C, 28, 28) in [-1, 1]: (B, 128), none negative."""
         return self.classifier.layers[:-1](x)
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """Objective of both networks; by name, the loss of the task and that of the alignment before its weight."""
         h_s, h_t = self.features(batch.x_s), self.features(batch.x_t)
         task = F.cross_entropy(self.classifier.layers[-1](h_s), batch.y_s)
-        gap, pull = alignment_loss(self, h_s, h_t, reversal_strength(progress, self.config.weight))
+        strength = reversal_strength(now.progress, self.config.weight)
+        gap, pull = alignment_loss(self, h_s, h_t, strength)
         return task + pull, {"task": task, "gap": gap}
 
     def logits(self, x: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
 from cdlm.gradients import reverse_gradient
-from cdlm.losses import adversarial_loss, reconstruction_loss
+from cdlm.losses import adversarial_loss
+from cdlm.methods.base import Now
 from cdlm.methods.cdlm import (
     CDLM,
     CDLMConfig,
@@ -25,15 +26,22 @@ from cdlm.methods.cdlm import (
     full,
     image_consistency,
     images_to_read,
+    objective,
+    reach_table,
+    reaching,
+    reconstructions,
     transfer_codes,
 )
 from cdlm.nets import Discriminator, Encoder, facing, set_chunks
+from cdlm.settings import Amount, Images, Settings, Share
 
 __all__ = [
+    "Additions",
     "ImprovedCDLM",
     "ImprovedConfig",
     "conditioned",
     "domain_loss",
+    "improved_table",
     "own_loss",
     "prediction_entropy",
     "ramp",
@@ -83,24 +91,42 @@ def second_view(batch: DomainBatch) -> Tensor:
 # 75_recipe: The model
 
 @dataclass(frozen=True)
-class ImprovedConfig(CDLMConfig):
-    """Settings of CDLM with additions; each can be taken away alone, and without all of them CDLM is left.
+class Additions(Settings):
+    """What is added to a training; each can be taken away alone."""
 
-    Raises ValueError for what CDLMConfig refuses, and for choices of who is reached, which the additions do not have.
-    """
-
-    domain_statistics: bool = True      # the encoder normalizes over the batch, by each domain's own statistics
+    domain_statistics: bool = True      # the encoder normalizes by each domain's own statistics
     standardize: bool = False           # the encoder sees images of mean 0 and deviation 1
     conditional: bool = True            # the discriminator compares domains class by class
-    entropy: float = 0.1                # greatest weight of the entropy of what is read from x_tilde_t
-    self_training: float = 1.0          # greatest weight of own predictions as labels of the same images, changed strongly
-    draws_plain: bool = True            # source images are drawn, and read, as they were before augmentation
-    confidence: float = 0.95            # probability from which a prediction is taken for a label
+    entropy: Amount = 0.1               # greatest weight of the entropy of predictions on the target
+    self_training: Amount = 1.0         # and of own predictions as labels of images changed strongly
+    confidence: Share = 0.95            # probability from which a prediction is taken for a label
+
+
+# 75_recipe: The model
+
+@dataclass(frozen=True)
+class ImprovedConfig(CDLMConfig):
+    """Settings of CDLM with additions; without all of them CDLM is left.
+
+    Raises ValueError for what CDLMConfig refuses, and for choices of who is reached that the
+    additions do not have.
+    """
+
+    additions: Additions = Additions()
+    draws_plain: bool = True            # source images are drawn, and read, as before augmentation
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.classifier != "joint" or self.reads == "real" or not (self.task_reaches_encoder and self.task_reaches_decoder):
+        if len(reach_table(self)["task"]) < 3:
             raise ValueError("the additions are for a joint classifier that reads drawings, and whose loss reaches everybody")
+
+
+def improved_table(config: ImprovedConfig, progress: float) -> dict[str, dict[str, float]]:
+    """Who is reached by CDLM's losses, and by the two that are added, after a share of training."""
+    c, everybody = config.additions, ("phi", "theta", "theta_T")
+    return reach_table(config) | {
+        "entropy": dict.fromkeys(everybody, c.entropy * ramp(progress)),
+        "own": dict.fromkeys(everybody, c.self_training * ramp(progress))}
 
 
 # 75_recipe: The model
@@ -116,19 +142,19 @@ def read_drawings(model: ImprovedCDLM, batch: DomainBatch, images: Generated) ->
 
 def domain_loss(model: ImprovedCDLM, h: Tensor, logits: Tensor, strength: float) -> Tensor:
     """The adversarial loss on features (2B, latent), the source's first, or on features with the classes read from them."""
-    seen = conditioned(h, logits) if model.config.conditional else h
+    seen = conditioned(h, logits) if model.config.additions.conditional else h
     return adversarial_loss(*full(model.discriminator(reverse_gradient(seen, strength))).chunk(2))
 
 
 def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Tensor) -> Tensor:
     """The self-training loss on the translations of strongly changed target images; 0 if it has no weight."""
-    c = model.config
+    c, weights = model.config.additions, model.config.weights
     if not c.self_training:
         return logits_t.new_zeros(())
     set_chunks(model, 1)
     with facing(model.encoder, "guest"):
         h = full(model.encoder(second_view(batch)).h)
-    drawn = full(model.decoder(c.gamma1 * h + c.gamma2 * eps))
+    drawn = full(model.decoder(weights.gamma1 * h + weights.gamma2 * eps))
     return self_training_loss(full(model.classifier(drawn)), logits_t, c.confidence)
 
 
@@ -137,29 +163,35 @@ def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Ten
 class ImprovedCDLM(CDLM):
     """CDLM with statistics by domain, a conditional discriminator, and sure predictions on translated images."""
 
-    def __init__(self, config: ImprovedConfig | None = None) -> None:
-        c = config or ImprovedConfig()
-        super().__init__(c)
-        normalization = "domain" if c.domain_statistics else c.normalization
-        self.encoder = Encoder(c.latent, c.channels, c.width, c.size, normalization, c.tap, c.features, c.activation, c.standardize)
-        self.discriminator = Discriminator(c.latent * (c.classes if c.conditional else 1))
+    @classmethod
+    def needs_second_view(cls, config: ImprovedConfig) -> bool:
+        """Whether, by these settings, each target image has to come twice, once changed strongly."""
+        return config.additions.self_training > 0
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def __init__(self, config: ImprovedConfig | None = None, images: Images | None = None) -> None:
+        super().__init__(config or ImprovedConfig(), images)
+        c, networks, x = self.config.additions, self.config.networks, self.images
+        normalization = "domain" if c.domain_statistics else networks.normalization
+        self.encoder = Encoder(networks.latent, x.channels, networks.width, x.size, normalization,
+                               networks.tap, networks.features, networks.activation, c.standardize)
+        self.discriminator = Discriminator(networks.latent * (x.classes if c.conditional else 1))
+
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """One objective for everybody, and the losses by name, as ``fused_losses`` gives them, with the additions."""
-        c = self.config
+        c, table = self.config, improved_table(self.config, now.progress)
         with facing(self.encoder, "both"):
             s, t = encode_pair(self.encoder, batch)
         if c.draws_plain and batch.x_s_plain is not None:
             batch = replace(batch, x_s=batch.x_s_plain)
-        codes = transfer_codes(s, t, eps, c.modulation, c.gamma1, c.gamma2)
-        both, for_phi, for_theta = draw_all(self.decoder, codes, every=True)
-        task, logits_s, logits_t = read_drawings(self, batch, both)
-        adv = domain_loss(self, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]), self.strength(progress))
+        codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
+        views = draw_all(self.decoder, codes, every=True)
+        task, logits_s, logits_t = read_drawings(self, batch, reaching(table["task"], *views))
+        adv = domain_loss(self, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]), self.strength(now.progress))
         entropy, own = prediction_entropy(logits_t), own_loss(self, batch, logits_t, eps[-1])
         kl = code_divergence(s, t, c) + code_divergence(t, s, c)
-        rec_phi, rec_theta = (reconstruction_loss(x.x_hat_st, batch.x_s, c.reduction) for x in (for_phi, for_theta))
-        consistency = image_consistency(batch, both if c.consistency_reaches_encoder else for_theta, c)
-        objective = (adv + c.lambda1 * kl + c.lambda2 * rec_phi + rec_theta + consistency + task
-                     + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own)
-        return objective, {"rec": rec_theta, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
-                           "entropy": entropy, "own": own}
+        rec = reconstructions(batch.x_s, views, c)
+        consistency = image_consistency(batch, reaching(table["consistency"], *views), c)
+        losses = {"rec": rec, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
+                  "entropy": entropy, "own": own}
+        return objective(losses, table), losses | {"rec": rec["theta"]}

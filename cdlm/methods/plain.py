@@ -6,6 +6,7 @@ Generated from book/src/75_recipe.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,36 +15,44 @@ from torch import Tensor, nn
 from cdlm.data.batches import DomainBatch
 from cdlm.gradients import reversal_strength, reverse_gradient
 from cdlm.losses import adversarial_loss
-from cdlm.methods.base import Learner, Method, linear_decay
-from cdlm.methods.cdlm import full
-from cdlm.methods.improved import conditioned, prediction_entropy, ramp, second_view, self_training_loss
+from cdlm.methods.base import Learner, Method, Now, linear_decay
+from cdlm.methods.cdlm import full, objective
+from cdlm.methods.improved import (
+    Additions,
+    conditioned,
+    prediction_entropy,
+    ramp,
+    second_view,
+    self_training_loss,
+)
 from cdlm.nets import Discriminator, Encoder, facing, set_chunks
+from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
-__all__ = ["Plain", "PlainConfig", "plain_losses"]
+__all__ = ["Plain", "PlainConfig", "plain_losses", "plain_table"]
 
 
 # 75_recipe: Without a decoder, and who has what
 
 @dataclass(frozen=True)
-class PlainConfig:
+class PlainConfig(Settings):
     """Settings of an encoder and a classifier without any decoder: bounds, baseline and control, by what is switched on."""
 
-    reversal: float = 0.0               # greatest strength of the gradient reversal; 0 is training on the source alone
-    domain_statistics: bool = False     # the four additions, as ImprovedConfig has them
-    standardize: bool = False
-    conditional: bool = False
-    entropy: float = 0.0                # greatest weight of the entropy of predictions on x_t
-    self_training: float = 0.0          # greatest weight of own predictions as labels
-    confidence: float = 0.95
-    normalization: str = "group"        # where there are no statistics by domain
-    lr_phi: float = 0.05                # of the encoder, by SGD with momentum
-    lr_theta: float = 1e-3              # of classifier and discriminator, by Adam
-    momentum: float = 0.9
-    channels: int = 1
-    size: int = 28
-    classes: int = 10
-    width: int = 16
-    latent: int = 32
+    additions: Additions = Additions(domain_statistics=False, conditional=False, entropy=0.0, self_training=0.0)
+    reversal: Number = 0.0              # greatest strength of the gradient reversal; 0 is training on the source alone
+    normalization: Literal["group", "batch", "none"] = "group"     # where there are no statistics by domain
+    lr_phi: Amount = 0.05               # of the encoder, by SGD with momentum
+    lr_theta: Amount = 1e-3             # of classifier and discriminator, by Adam
+    momentum: Momentum = 0.9
+    width: Count = 16
+    latent: Count = 32
+
+
+def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, float]]:
+    """Who is reached by the losses of a method without a decoder, with which weight, after a share of training."""
+    c = config.additions
+    return {"task": {"phi": 1.0, "theta_T": 1.0}, "adv": {"phi": 1.0, "xi": 1.0},
+            "entropy": dict.fromkeys(("phi", "theta_T"), c.entropy * ramp(progress)),
+            "own": dict.fromkeys(("phi", "theta_T"), c.self_training * ramp(progress))}
 
 
 # 75_recipe: Without a decoder, and who has what
@@ -51,13 +60,19 @@ class PlainConfig:
 class Plain(Method):
     """CDLM's encoder up to the features h, a classifier that reads them, and a discriminator that may tell domains apart."""
 
-    def __init__(self, config: PlainConfig | None = None) -> None:
+    @classmethod
+    def needs_second_view(cls, config: PlainConfig) -> bool:
+        """Whether, by these settings, each target image has to come twice, once changed strongly."""
+        return config.additions.self_training > 0
+
+    def __init__(self, config: PlainConfig | None = None, images: Images | None = None) -> None:
         super().__init__()
-        self.config = c = config or PlainConfig()
-        self.encoder = Encoder(c.latent, c.channels, c.width, c.size, "domain" if c.domain_statistics else c.normalization,
-                               standardize=c.standardize)
-        self.classifier = nn.Sequential(nn.Linear(c.latent, 128), nn.ReLU(), nn.Linear(128, c.classes))
-        self.discriminator = Discriminator(c.latent * (c.classes if c.conditional else 1))
+        self.config, self.images = config or PlainConfig(), images or Images()
+        c, added, x = self.config, self.config.additions, self.images
+        normalization = "domain" if added.domain_statistics else c.normalization
+        self.encoder = Encoder(c.latent, x.channels, c.width, x.size, normalization, standardize=added.standardize)
+        self.classifier = nn.Sequential(nn.Linear(c.latent, 128), nn.ReLU(), nn.Linear(128, x.classes))
+        self.discriminator = Discriminator(c.latent * (x.classes if added.conditional else 1))
         for head in (self.encoder.mu, self.encoder.log_sigma):
             head.requires_grad_(False)                                  # codes are for a decoder
 
@@ -69,9 +84,10 @@ class Plain(Method):
                 *(Learner(name, tuple(part.parameters()), c.lr_theta, schedule=linear_decay)
                   for name, part in (("theta_T", self.classifier), ("xi", self.discriminator)))]
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """One objective for everybody, and the losses by name; see ``plain_losses``."""
-        return plain_losses(self, batch, progress)
+        return plain_losses(self, batch, now.progress)
 
     def features(self, x: Tensor) -> Tensor:
         """Features h (B, latent) of images (B, C, H, W) in [-1, 1]."""
@@ -86,19 +102,19 @@ class Plain(Method):
 
 def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Task, adversarial loss, entropy and self-training; the discriminator learns even where the reversal is 0."""
-    c = method.config
+    c = method.config.additions
     set_chunks(method.encoder, 2)
     with facing(method.encoder, "both"):
         h = full(method.encoder(torch.cat([batch.x_s, batch.x_t])).h)
     logits = full(method.classifier(h))
     logits_s, logits_t = logits.chunk(2)
     seen = conditioned(h, logits) if c.conditional else h
-    strength = reversal_strength(progress, c.reversal)
+    strength = reversal_strength(progress, method.config.reversal)
     adv = adversarial_loss(*full(method.discriminator(reverse_gradient(seen, strength))).chunk(2))
     task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
     if c.self_training:
         set_chunks(method.encoder, 1)
         with facing(method.encoder, "guest"):
             own = self_training_loss(full(method.logits(second_view(batch))), logits_t, c.confidence)
-    return (task + adv + c.entropy * ramp(progress) * entropy + c.self_training * ramp(progress) * own,
-            {"task": task, "adv": adv, "entropy": entropy, "own": own})
+    losses = {"task": task, "adv": adv, "entropy": entropy, "own": own}
+    return objective(losses, plain_table(method.config, progress)), losses

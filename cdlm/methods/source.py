@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
-from cdlm.methods.base import Learner, Method
+from cdlm.methods.base import Learner, Method, Now
 from cdlm.nets import TaskClassifier
+from cdlm.settings import Amount, Count, Images, Settings
 
 __all__ = ["SourceConfig", "SourceOnly"]
 
@@ -20,29 +21,27 @@ __all__ = ["SourceConfig", "SourceOnly"]
 # 10_domain_shift: The method
 
 @dataclass(frozen=True)
-class SourceConfig:
+class SourceConfig(Settings):
     """Settings of source-only training."""
 
-    channels: int = 1
-    width: int = 16                 # channels of the first convolution
-    lr: float = 1e-3                # step size of Adam
-    size: int = 28                  # height and width of the images
-    classes: int = 10
+    width: Count = 16               # channels of the first convolution
+    lr: Amount = 1e-3               # step size of Adam
 
 
 class SourceOnly(Method):
     """A classifier trained on labeled source images; target images are handed to it and never used."""
 
-    def __init__(self, config: SourceConfig | None = None) -> None:
+    def __init__(self, config: SourceConfig | None = None, images: Images | None = None) -> None:
         super().__init__()
-        self.config = c = config or SourceConfig()
-        self.classifier = TaskClassifier(c.channels, c.width, c.classes, c.size)
+        self.config, self.images = config or SourceConfig(), images or Images()
+        self.classifier = TaskClassifier(self.images.channels, self.config.width, self.images.classes, self.images.size)
 
     def learners(self) -> list[Learner]:
         """The classifier, by Adam with a constant step size."""
         return [Learner("classifier", tuple(self.parameters()), self.config.lr)]
 
-    def forward(self, batch: DomainBatch, eps: Tensor, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: DomainBatch, eps: Tensor,
+                now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy on the source half of the batch, as objective and by name."""
         task = F.cross_entropy(self.classifier(batch.x_s), batch.y_s)
         return task, {"task": task}
@@ -50,3 +49,7 @@ class SourceOnly(Method):
     def logits(self, x: Tensor) -> Tensor:
         """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
         return self.classifier(x)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer reads of images (B, C, H, W) in [-1, 1], (B, 128)."""
+        return self.classifier.layers[:-1](x)

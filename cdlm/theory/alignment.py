@@ -23,6 +23,7 @@ __all__ = [
     "domain_cross_entropy",
     "eq_19",
     "eq_24",
+    "eq_24_with_reciprocals",
     "feature",
     "guess",
     "jensen_shannon",
@@ -122,14 +123,16 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     It is the entropy of their mixture less the mean of their entropies; zeros are allowed.
     """
     m = (p + q) / 2
-    return (torch.special.entr(m) - (torch.special.entr(p) + torch.special.entr(q)) / 2).sum(-1)
+    a = ((p - q) / 2).abs() / torch.where(m > 0, m, 1)                  # 0 where they agree, 1 where one of them is zero
+    return (m * (torch.special.xlog1py(1 - a, -(a**2)) / 2 + a * a.log1p())).sum(-1)
 
 
 # 54_alignment: Equation 24: the same, from a sample
 
 @equation(24, kind="definition", verdict="exact under stated assumptions", api="cdlm.theory.alignment.domain_cross_entropy",
-          note="The sample form of minus Eq. 19 with n images of each domain, where all indicators are 1. "
-               "Maximizing it is the encoder's part only; the discriminator minimizes it.")
+          note="As printed, the sample form of minus Eq. 19 with n images of each domain, where all indicators are 1; to "
+               "maximize it is the encoder's part only. Likelier, the reciprocals in the logarithms of DANN's loss were lost "
+               "in print: with log(1/Xi) and log(1/(1 - Xi)) it is Eq. 19 itself, which the discriminator maximizes.")
 def eq_24() -> sp.Eq:
     """Domain cross-entropy. Minus Eq. 19 for samples: each density is replaced by spikes at the sample's points."""
     n, i, place = sp.Symbol("n", integer=True, positive=True), sp.Symbol("i", integer=True), sp.Symbol("a", real=True)
@@ -140,6 +143,14 @@ def eq_24() -> sp.Eq:
         at_spike = sp.integrate(sp.DiracDelta(feature - place) * value, (feature, -sp.oo, sp.oo))
         total -= sp.Sum(indicator[i] * at_spike.subs(place, points[i]), (i, 1, n)) / n
     return sp.Eq(sp.Symbol("L_{adv}^{+}"), total)
+
+
+# 54_alignment: Equation 24: the same, from a sample
+
+@functools.cache
+def eq_24_with_reciprocals() -> sp.Eq:
+    """Eq. 24 with 1 / Xi and 1 / (1 - Xi) in its logarithms: minus the mean of DANN's loss of one image."""
+    return eq_24().replace(sp.log, lambda inside: sp.log(1 / inside))
 
 
 # 54_alignment: Equation 24: the same, from a sample

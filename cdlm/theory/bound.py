@@ -12,6 +12,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from cdlm.discrepancy import total_variation
 from cdlm.theory.alignment import jensen_shannon
 from cdlm.theory.equations import equation
 
@@ -20,7 +21,6 @@ __all__ = [
     "FIRST",
     "IDEAL",
     "LABEL",
-    "a_distance",
     "apart_s",
     "apart_t",
     "best_domain_error",
@@ -42,7 +42,6 @@ __all__ = [
     "js_distance",
     "masses",
     "target_error_bound",
-    "total_variation",
     "triangle_slack",
 ]
 
@@ -146,10 +145,11 @@ def bound_steps() -> tuple[sp.Le, ...]:
 API_23 = ("disagreement", "h_divergence", "hdh_divergence", "ideal_joint_error", "target_error_bound")
 
 
-@equation(23, kind="cited theorem", verdict="misprint, corrected", api=[f"cdlm.theory.bound.{name}" for name in API_23],
-          note="The theorem of 2010 has one half of the symmetric-difference divergence where the paper prints the "
-               "H-divergence, and on samples a complexity term. As printed it fails on four points, for rules that read "
-               "one feature, and for linear rules; it holds for thresholds and for classes closed under exclusive or.")
+@equation(23, kind="cited theorem", verdict="faithful quotation", api=[f"cdlm.theory.bound.{name}" for name in API_23],
+          note="Quoted is Theorem 2 of the paper on DANN, less its complexity terms. It has the H-divergence, and in that "
+               "form it is false in general: it fails on four points, for rules that read one feature, and for linear "
+               "rules; it holds for thresholds and for classes closed under exclusive or. Shown is the theorem of 2010, with "
+               "one half of the symmetric-difference divergence.")
 def eq_23() -> sp.Le:
     """Bound on the target error of a rule. The three steps are added, and what stands on both sides is canceled."""
     left, right = (sp.Add(*(getattr(step, side) for step in bound_steps())) for side in ("lhs", "rhs"))
@@ -191,21 +191,11 @@ def best_domain_error(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
     return torch.minimum(error, 1 - error).amin(-1)
 
 
-def a_distance(error: float | Tensor) -> float | Tensor:
-    """A-distance 2 (1 - 2 error) of a domain classifier's error: 2 where it is always right, 0 at chance."""
-    return 2 * (1 - 2 * error)
-
-
 # 55_bound: What alignment cannot do: other shares of the classes
-
-def total_variation(p: Tensor, q: Tensor) -> Tensor:
-    """Half the sum of absolute differences of two distributions, (..., values) each; (...) in 0..1."""
-    return (p - q).abs().sum(-1) / 2
-
 
 def js_distance(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon distance, the root of the divergence in bits, of two distributions (..., values); (...) in 0..1."""
-    return (jensen_shannon(p, q) / math.log(2)).clamp(min=0).sqrt()
+    return (jensen_shannon(p, q) / math.log(2)).sqrt()
 
 
 def joint_error_lower_bound(y_s: Tensor, y_t: Tensor, z_s: Tensor, z_t: Tensor, distance: str = "tv") -> Tensor:

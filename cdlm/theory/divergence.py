@@ -11,8 +11,10 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from cdlm.losses import check_same_shape
+from cdlm.moments import modulated_mean, modulated_sigma
 from cdlm.theory.equations import equation
-from cdlm.theory.moments import modulated_mean, modulated_sigma
+from cdlm.theory.moments import eq_3, eq_4, eq_5, eq_6
 from cdlm.theory.symbols import (
     epsilon,
     expect,
@@ -43,6 +45,7 @@ __all__ = [
     "modulated_kl",
     "reduction_factor",
     "smallest_gamma1",
+    "with_short_moments",
 ]
 
 
@@ -63,19 +66,13 @@ def eq_7() -> sp.Eq:
 
 # 51_divergence: Equation 7: the divergence in closed form
 
-def _check_same_shape(*tensors: Tensor) -> None:
-    shapes = {tuple(tensor.shape) for tensor in tensors}
-    if len(shapes) > 1:
-        raise ValueError(f"shapes differ, {sorted(shapes)}: they would broadcast silently")
-
-
 def gaussian_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tensor:
     """Eq. 7: KL(N(mu_s, diag sigma_s^2) || N(mu_t, diag sigma_t^2)) in nats, one for each pair of images.
 
     All are (..., latent) of one shape, deviations > 0; the result is (...), summed over the latents and not averaged
     over anything. Raises ValueError where shapes differ.
     """
-    _check_same_shape(mu_s, sigma_s, mu_t, sigma_t)
+    check_same_shape(mu_s, sigma_s, mu_t, sigma_t)
     log_ratio = sigma_s.log() - sigma_t.log()
     return 0.5 * (((mu_s - mu_t) / sigma_t) ** 2 + torch.expm1(2 * log_ratio) - 2 * log_ratio).sum(-1)
 
@@ -97,7 +94,7 @@ def equal_sigma_kl(mu_s: Tensor, mu_t: Tensor, sigma: Tensor) -> Tensor:
 
     All are (..., latent) of one shape; the result is (...). Raises ValueError where shapes differ.
     """
-    _check_same_shape(mu_s, mu_t, sigma)
+    check_same_shape(mu_s, mu_t, sigma)
     return 0.5 * (((mu_s - mu_t) / sigma) ** 2).sum(-1)
 
 
@@ -109,39 +106,48 @@ def integrated_moments() -> tuple[sp.Expr, sp.Expr]:
     code = mu_s + sigma_s * (gamma1 * (mu_ht + sigma_ht * h_t) + gamma2 * epsilon)      # h_t standardized
     mean = expect(expect(code, epsilon, 0, 1), h_t, 0, 1)
     variance = expect(expect((code - mean) ** 2, epsilon, 0, 1), h_t, 0, 1)
+    if sp.expand(mean - eq_3().rhs) != 0 or sp.expand(variance - eq_4().rhs) != 0:
+        raise ArithmeticError("the integrated moments are not those of Eqs. 3 and 4")
     return mean, sp.sqrt(sp.factor(variance))
 
 
-# 51_divergence: Equation 9: a misprint that matters
+# 51_divergence: Equation 9: the short moments put in
 
-@equation(9, kind="identity", verdict="misprint, corrected",
+def with_short_moments(deviation: sp.Expr) -> sp.Expr:
+    """Eq. 7 for two codes with the means of Eq. 5 and one deviation; one coordinate."""
+    mean_st = eq_5().rhs
+    mean_ts = mean_st.subs({mu_s: mu_t, mu_t: mu_s}, simultaneous=True)
+    codes = {mu_s: mean_st, mu_t: mean_ts, sigma_s: deviation, sigma_t: deviation}
+    return sp.factor(eq_7().rhs.subs(codes, simultaneous=True))
+
+
+@equation(9, kind="identity", verdict="exact under what the paper has assumed",
           api=("cdlm.theory.divergence.modulated_kl", "cdlm.theory.divergence.kl_after_modulation"),
-          note="By Eq. 6 both codes have the deviation gamma_1 sigma_s sigma_t; the printed denominator lacks sigma_s, and "
-               "the printed last form lacks the sum over coordinates.")
+          note="Under Eqs. 5 and 6 with sigma_s = 1, which the paper assumes before Eq. 5. For other deviations no form "
+               "with a factor holds; to keep the sigma_s of Eq. 6 alone brings it no nearer to the exact moments.",
+          slip="The last form has lost its sum over coordinates.")
 def eq_9() -> sp.Eq:
-    """Divergence of two modulated codes. Eq. 7 with the simplified moments of Eqs. 5 and 6; one coordinate."""
-    after = {mu_s: mu_s + gamma1 * mu_t, mu_t: mu_t + gamma1 * mu_s,
-             sigma_s: gamma1 * sigma_s * sigma_t, sigma_t: gamma1 * sigma_s * sigma_t}
-    return sp.Eq(divergence_st_ts, sp.factor(eq_7().rhs.subs(after, simultaneous=True)))
+    """Divergence of two modulated codes. Eq. 7 with the short moments of Eqs. 5 and 6, sigma_s = 1; one coordinate."""
+    return sp.Eq(divergence_st_ts, with_short_moments(eq_6().rhs.subs(sigma_s, 1)))
 
 
-# 51_divergence: Equation 9: a misprint that matters
+# 51_divergence: Equation 9: the short moments put in
 
 def modulated_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor, gamma1: float,
-                 printed: bool = False) -> Tensor:
-    """Eq. 9, corrected: divergence in nats of two codes with the simplified moments of Eqs. 5 and 6.
+                 keep_sigma: bool = False) -> Tensor:
+    """Eq. 9: divergence in nats of two codes with the short moments of Eqs. 5 and 6.
 
-    All are (..., latent) of one shape, deviations > 0, ``gamma1`` > 0; the result is (...). With ``printed`` the
-    denominator is the paper's, without sigma_s. Raises ValueError where shapes differ or gamma1 is not positive.
+    All are (..., latent) of one shape, deviations > 0, ``gamma1`` > 0; the result is (...). With ``keep_sigma`` the
+    denominator has the sigma_s of Eq. 6, too. Raises ValueError where shapes differ or gamma1 is not positive.
     """
-    _check_same_shape(mu_s, sigma_s, mu_t, sigma_t)
+    check_same_shape(mu_s, sigma_s, mu_t, sigma_t)
     if gamma1 <= 0:
         raise ValueError(f"gamma1 is {gamma1}; at zero both codes are points, and below it is no deviation")
     gap = (1 - gamma1) / gamma1 * (mu_s - mu_t) / sigma_t
-    return 0.5 * ((gap if printed else gap / sigma_s) ** 2).sum(-1)
+    return 0.5 * ((gap / sigma_s if keep_sigma else gap) ** 2).sum(-1)
 
 
-# 51_divergence: Equation 9: a misprint that matters
+# 51_divergence: Equation 9: the short moments put in
 
 def kl_after_modulation(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor, gamma1: float = 1.0,
                         gamma2: float = 0.1, features: tuple[Tensor, Tensor, Tensor, Tensor] | None = None) -> Tensor:
@@ -152,7 +158,7 @@ def kl_after_modulation(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Te
     Each code needs some deviation: gamma2 > 0, or gamma1 sigma_h > 0. Raises ValueError where shapes differ.
     """
     mu_hs, sigma_hs, mu_ht, sigma_ht = features or (mu_s, sigma_s, mu_t, sigma_t)
-    _check_same_shape(mu_s, sigma_s, mu_t, sigma_t, mu_hs, sigma_hs, mu_ht, sigma_ht)
+    check_same_shape(mu_s, sigma_s, mu_t, sigma_t, mu_hs, sigma_hs, mu_ht, sigma_ht)
     return gaussian_kl(modulated_mean(mu_s, sigma_s, mu_ht, gamma1), modulated_sigma(sigma_s, sigma_ht, gamma1, gamma2),
                        modulated_mean(mu_t, sigma_t, mu_hs, gamma1), modulated_sigma(sigma_t, sigma_hs, gamma1, gamma2))
 

@@ -5,16 +5,16 @@ Generated from book/src/92_ledger.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import ast
-import functools
 import hashlib
 import json
 import pkgutil
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
 
+from cdlm.closure import Library, Place, closure, find
 from cdlm.theory.equations import Equation
 
 __all__ = [
@@ -24,14 +24,15 @@ __all__ = [
     "NUMBERS",
     "PACKAGE",
     "Row",
+    "TESTS",
     "chapter_of",
     "equations",
     "fingerprint",
     "fingerprints",
     "home",
-    "imported_modules",
     "judge",
-    "module_file",
+    "library",
+    "place_of",
     "read_ledger",
     "required_checks",
     "rows",
@@ -50,64 +51,56 @@ def required_checks(kind: str) -> set[str]:
     return {"derivation", "formula", "gradient"} | ({"error"} if kind == "approximation" else set())
 
 
-# 92_ledger: What makes a row stale
+# 92_ledger: Fingerprints of a row
 
 PACKAGE = Path(str(resources.files("cdlm")))
+TESTS = PACKAGE.parent / "tests"                    # where there is a checkout
+
+
+def library() -> Library:
+    """The package as it is now, and its tests."""
+    return Library(PACKAGE, (TESTS / "equations", TESTS))
 
 
 class LedgerError(RuntimeError):
     """The ledger cannot be read; the message says what to do."""
 
 
-def module_file(name: str) -> Path | None:
-    """File of the module or package ``name`` of cdlm, or None where there is none."""
-    top, *inner = name.split(".")
-    path = PACKAGE.joinpath(*inner) if top == "cdlm" else PACKAGE / "nowhere"
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
-
-
-def imported_modules(file: Path) -> set[Path]:
-    """Files of the modules of cdlm that a Python file imports, itself included, directly or through others."""
-    todo, found = [file], set()
-    while todo:
-        file = todo.pop()
-        if file in found:
-            continue
-        found.add(file)
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("cdlm."):
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-                todo += [path for path in map(module_file, names) if path is not None]
+def place_of(name: str, shelf: Library | None = None) -> Place:
+    """Module and name of the dotted ``name`` of a function, class or method. Raises LedgerError."""
+    found = find(shelf or library(), name)
+    if found is None or found[1] not in found[0].units:
+        raise LedgerError(f"there is no {name!r} in the package")
     return found
 
 
-# 92_ledger: What makes a row stale
-
-def fingerprint(files: set[Path]) -> str:
-    """SHA-256 over the texts of these files and of all they import from cdlm, shortened; the same on every machine."""
-    digest = hashlib.sha256()
-    for file in sorted(set().union(*map(imported_modules, files)), key=lambda path: (path.name, str(path))):
-        digest.update(file.read_text(encoding="utf-8").encode())
-    return digest.hexdigest()[:16]
-
-
 def home(name: str) -> Path:
-    """File that defines the dotted ``name``, which may be a function, a class or a method. Raises LedgerError."""
-    parts = name.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        if (file := module_file(".".join(parts[:end]))) is not None:
-            found = functools.reduce(lambda value, part: getattr(value, part, None), parts[end:],
-                                     import_module(".".join(parts[:end])))
-            if found is not None:
-                return file
-    raise LedgerError(f"there is no {name!r} in the package")
+    """File that defines the dotted ``name``. Raises LedgerError."""
+    place_of(name, shelf := library())
+    modules = [name.rsplit(".", count)[0] for count in range(1, name.count(".") + 1)]
+    return next(file for module in modules if (file := shelf.file(module)))
 
 
-def fingerprints(eq: Equation, tests: list[str]) -> dict[str, str]:
-    """Of the derivation, of the functions, and, where there is a checkout, of the files with the tests."""
-    files = {PACKAGE.parent / test.partition("::")[0] for test in tests}
-    found = {"cell": fingerprint({home(eq.derivation)}), "function": fingerprint(set(map(home, eq.api)))}
-    return found | ({"tests": fingerprint(files)} if files and all(file.is_file() for file in files) else {})
+# 92_ledger: Fingerprints of a row
+
+def fingerprint(shelf: Library, places: Iterable[Place]) -> str:
+    """SHA-256 over the code reached from some definitions, shortened; the same on every machine."""
+    return hashlib.sha256(json.dumps(closure(shelf, places)).encode()).hexdigest()[:16]
+
+
+def fingerprints(eq: Equation, tests: list[str], shelf: Library | None = None) -> dict[str, str]:
+    """Of the derivation, of the functions, and, where there is a checkout, of the tests.
+
+    Tests are named as pytest does it, "tests/equations/test_x.py::test_y".
+    """
+    shelf = shelf or library()
+    found = {"cell": fingerprint(shelf, [place_of(eq.derivation, shelf)]),
+             "function": fingerprint(shelf, [place_of(name, shelf) for name in eq.api])}
+    words = (test.split("::") for test in tests)
+    places = [find(shelf, f"{Path(file).stem}.{name}") for file, name, *_ in words]
+    if any(places):
+        found["tests"] = fingerprint(shelf, [place for place in places if place])
+    return found
 
 
 # 92_ledger: The rows
@@ -149,6 +142,7 @@ class Row:
     kind: str
     verdict: str
     note: str
+    slip: str
     verified: bool
     why: str
     chapter: str
@@ -156,7 +150,7 @@ class Row:
     tests: list[str]
 
 
-def judge(eq: Equation, recorded: dict) -> str:
+def judge(eq: Equation, recorded: dict, shelf: Library | None = None) -> str:
     """Why the recorded outcomes do not verify an equation, or "" if they do."""
     outcomes = recorded.get("tests", {})
     if not outcomes:
@@ -167,7 +161,7 @@ def judge(eq: Equation, recorded: dict) -> str:
     missing = required_checks(eq.kind) - {check for outcome in outcomes.values() for check in outcome["checks"]}
     if missing:
         return f"no check by {', '.join(sorted(missing))}"
-    now = fingerprints(eq, list(outcomes))
+    now = fingerprints(eq, list(outcomes), shelf)
     changed = [part for part, value in now.items() if recorded["fingerprints"].get(part) != value]
     return f"stale: {', '.join(changed)} changed since the tests were run" if changed else ""
 
@@ -191,12 +185,14 @@ def read_ledger(path: Path = LEDGER) -> dict:
 def rows(recorded: dict | None = None) -> list[Row]:
     """The ledger as of now, a row for each number, also for one that no chapter derives. Raises LedgerError."""
     recorded, known, found = recorded or read_ledger(), equations(), []
+    shelf = library()
     for number in NUMBERS:
         outcome, eq = recorded["equations"].get(str(number), {}), known.get(number)
         if eq is None:
-            found.append(Row(number, "", "", "", "", "", False, "no chapter derives it", "", [], []))
+            found.append(Row(number, "", "", "", "", "", "", False, "no chapter derives it", "", [], []))
             continue
-        why = judge(eq, outcome)
-        found.append(Row(number, eq.title, outcome.get("statement", ""), eq.kind, eq.verdict, eq.note, not why, why,
-                         chapter_of(eq), list(eq.api), list(outcome.get("tests", {}))))
+        why = judge(eq, outcome, shelf)
+        found.append(Row(number, eq.title, outcome.get("statement", ""), eq.kind, eq.verdict,
+                         eq.note, eq.slip, not why, why, chapter_of(eq), list(eq.api),
+                         list(outcome.get("tests", {}))))
     return found

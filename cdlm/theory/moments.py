@@ -39,12 +39,7 @@ __all__ = [
     "eq_6",
     "expect_code",
     "expect_two_moments",
-    "modulated_mean",
-    "modulated_sigma",
-    "modulated_variance",
-    "simplified_mean",
     "simplified_mean_error",
-    "simplified_sigma",
     "simplified_sigma_error",
 ]
 
@@ -90,9 +85,10 @@ def expect_code(value: sp.Expr) -> sp.Expr:
 # 50_moments: Equation 3: the mean
 
 @equation(3, kind="identity", verdict="exact under stated assumptions",
-          api="cdlm.theory.moments.modulated_mean",
+          api="cdlm.moments.modulated_mean",
           note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper "
-               "assumes, is not needed.")
+               "assumes, is not needed.",
+          slip="The middle line has lost the factor sigma_s before gamma_2 E[epsilon], which is zero.")
 def eq_3() -> sp.Eq:
     """The mean of a modulated code. By linearity of the expectation, for a feature of any distribution."""
     return sp.Eq(mu_st, expect_code(eq_1().rhs))
@@ -101,7 +97,7 @@ def eq_3() -> sp.Eq:
 # 50_moments: Equation 4: the variance
 
 @equation(4, kind="identity", verdict="exact under stated assumptions",
-          api=("cdlm.theory.moments.modulated_variance", "cdlm.theory.moments.modulated_sigma"),
+          api=("cdlm.moments.modulated_variance", "cdlm.moments.modulated_sigma"),
           note="The feature h_t has two moments and is independent of the noise. That h_t be normal, as the paper "
                "assumes, is not needed.")
 def eq_4() -> sp.Eq:
@@ -110,38 +106,10 @@ def eq_4() -> sp.Eq:
     return sp.Eq(sp.Function("Var")(z_st), sp.factor(expect_code(distance**2)))
 
 
-# 50_moments: In tensors
-
-def modulated_mean(mu: Tensor, sigma: Tensor, mu_h: Tensor, gamma1: float = 1.0) -> Tensor:
-    """Mean of a modulated code given its own image, Eq. 3.
-
-    ``mu`` and ``sigma`` > 0 of the own image are (batch, latent); ``mu_h``, the mean feature of the other
-    domain, is (latent,), or (batch, latent).
-    """
-    return mu + gamma1 * sigma * mu_h
-
-
-def modulated_variance(sigma: Tensor, sigma_h: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
-    """Variance of a modulated code given its own image, Eq. 4, for any feature independent of the noise.
-
-    ``sigma`` > 0 of the own image is (batch, latent); ``sigma_h`` >= 0, the deviation of the other domain's
-    feature, is (latent,), or (batch, latent).
-    """
-    return sigma**2 * (gamma1**2 * sigma_h**2 + gamma2**2)
-
-
-def modulated_sigma(sigma: Tensor, sigma_h: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> Tensor:
-    """Standard deviation of a modulated code, the root of Eq. 4; shapes as for ``modulated_variance``.
-
-    Squares nothing, so that it is right where the variance would overflow or vanish.
-    """
-    return sigma * torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2))
-
-
 # 50_moments: Equation 5: the short mean
 
 @equation(5, kind="approximation", verdict="approximation with error",
-          api=("cdlm.theory.moments.simplified_mean", "cdlm.theory.moments.simplified_mean_error"),
+          api=("cdlm.moments.simplified_mean", "cdlm.theory.moments.simplified_mean_error"),
           note="Puts the mean mu_t of one target image for the mean feature of all, and drops the factor "
                "sigma_s, which Eq. 6 keeps. The exact mean is larger by gamma_1 (sigma_s mu_ht - mu_t).")
 def eq_5() -> sp.Eq:
@@ -152,7 +120,7 @@ def eq_5() -> sp.Eq:
 # 50_moments: Equation 6: the short deviation
 
 @equation(6, kind="approximation", verdict="approximation with error",
-          api=("cdlm.theory.moments.simplified_sigma", "cdlm.theory.moments.simplified_sigma_error"),
+          api=("cdlm.moments.simplified_sigma", "cdlm.theory.moments.simplified_sigma_error"),
           note="The root of Eq. 4 with sigma_ht = sigma_t and gamma_2 = 0. With gamma_2 kept the exact deviation "
                "is larger, by at most gamma_2 sigma_s; not gamma_1 alone but gamma_1 sigma_t has to be large "
                "against gamma_2.")
@@ -160,24 +128,6 @@ def eq_6() -> sp.Eq:
     """The short deviation of a modulated code. The root of Equation 4, sigma_ht = sigma_t and no noise."""
     variance = eq_4().rhs.subs({sigma_ht: sigma_t, gamma2: 0})
     return sp.Eq(sigma_st, sp.sqrt(variance))
-
-
-# 50_moments: Equation 6: the short deviation
-
-def simplified_mean(mu_s: Tensor, mu_t: Tensor, gamma1: float = 1.0, sigma_s: Tensor | float = 1.0) -> Tensor:
-    """Short mean of a modulated code, Eq. 5: ``mu_s`` of the own image, ``mu_t`` of the other, (batch, latent).
-
-    Eq. 5 drops the factor ``sigma_s`` > 0; pass it to keep it, as Eq. 6 does.
-    """
-    return mu_s + gamma1 * sigma_s * mu_t
-
-
-def simplified_sigma(sigma_s: Tensor | float, sigma_t: Tensor, gamma1: float = 1.0) -> Tensor:
-    """Short deviation of a modulated code, Eq. 6: ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent).
-
-    Pass ``sigma_s`` = 1 to drop it, as Eq. 5 does.
-    """
-    return gamma1 * sigma_s * sigma_t
 
 
 # 50_moments: How wrong the short forms are
@@ -198,6 +148,6 @@ def simplified_sigma_error(sigma_s: Tensor, sigma_t: Tensor, sigma_h: Tensor, ga
     ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent); ``sigma_h`` >= 0, the deviation of the target domain's
     feature, is (latent,), or (batch, latent). Not a number where ``gamma1`` and ``gamma2`` are both zero.
     """
-    excess = gamma1**2 * (sigma_h - sigma_t) * (sigma_h + sigma_t) + gamma2**2
-    root = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2))
-    return sigma_s * excess / (root + gamma1 * sigma_t)
+    total = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2)) + gamma1 * sigma_t
+    by_feature = gamma1 * (sigma_h - sigma_t) * (gamma1 * (sigma_h + sigma_t) / total)
+    return sigma_s * (by_feature + gamma2 * (gamma2 / total))           # no square that could overflow or vanish

@@ -13,21 +13,31 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from cdlm.losses import kl_divergence, reconstruction_loss
-from cdlm.nets import Encoded
+from cdlm.losses import reconstruction_loss
+from cdlm.theory.divergence import eq_7
 from cdlm.theory.equations import equation
-from cdlm.theory.moments import modulated_mean, simplified_mean, simplified_sigma
-from cdlm.theory.symbols import expect, mu_st, mu_ts, normal_density, sigma_st, sigma_ts, symbols, z
+from cdlm.theory.symbols import (
+    expect,
+    mu_s,
+    mu_st,
+    mu_t,
+    mu_ts,
+    normal_density,
+    sigma_s,
+    sigma_st,
+    sigma_t,
+    sigma_ts,
+    symbols,
+    z,
+)
 
 __all__ = [
     "BETA1",
     "BETA2",
-    "CODE_READINGS",
     "ETA1",
     "ETA2",
     "GAP",
     "GAP_S",
-    "GRADIENT_EDGES",
     "JOINT_BOUND",
     "LAMBDA1",
     "LAMBDA2",
@@ -37,13 +47,18 @@ __all__ = [
     "LOG_LIKELIHOOD_S",
     "LOSS_FUNCTIONS",
     "NOISE_VARIANCE",
+    "PARAMETERS",
     "PHI",
     "PRICE",
     "PRICE_ST",
     "PRICE_TS",
+    "TAU_S",
+    "TAU_T",
     "THETA",
     "THETA_T",
     "UPDATE_OBJECTIVES",
+    "W_S",
+    "W_T",
     "XI",
     "X_HAT_ST",
     "X_HAT_TS",
@@ -52,13 +67,10 @@ __all__ = [
     "X_TILDE_S",
     "X_TILDE_T",
     "alternating_updates",
-    "code_kl",
-    "code_moments",
-    "consistency_as_printed",
-    "consistency_l1",
     "demand",
     "descent_rule",
     "divergence_from",
+    "divergence_of_q",
     "encoder_objective",
     "eq_16",
     "eq_17",
@@ -69,23 +81,28 @@ __all__ = [
     "eq_22",
     "for_both_domains",
     "gaussian_integral",
+    "identity_for_three_codes",
     "joint_terms",
     "linear_bound",
     "linear_gap",
     "linear_log_evidence",
     "linear_log_likelihood",
     "linear_posterior",
+    "linear_terms",
     "log_integral",
+    "log_of_joint_normal",
     "log_of_normal",
     "log_ratio_at",
     "mean_under_q",
     "moment_under_q",
+    "offered_edges",
     "order_of_updates",
     "proved",
     "simultaneous_updates",
     "slope_at",
     "source_objective",
     "source_terms",
+    "vanishes",
 ]
 
 
@@ -168,28 +185,23 @@ def moment_under_q(order: int) -> sp.Expr:
 
 def mean_under_q(value: sp.Expr) -> sp.Expr:
     """Mean of a polynomial of z under q = N(mu_st, sigma_st^2)."""
-    return sum(coefficient * moment_under_q(order) for (order,), coefficient in sp.Poly(sp.expand(value), z).terms())
+    powers = sp.Poly(sp.expand(value), z).terms()
+    return sum(coefficient * moment_under_q(order) for (order,), coefficient in powers)
 
 
 # 53_objective: Equation 16: one identity, four terms
 
-@functools.cache
-def joint_terms() -> dict[sp.Symbol, sp.Expr]:
-    """Closed forms of the terms of Eqs. 16-17 in the linear model with one code, each by its own integral.
-
-    x_s ~ N(w_s z, tau_s^2), x_t ~ N(w_t z, tau_t^2), z ~ N(0, 1), and q = N(mu_st, sigma_st^2).
-    """
-    x_s, x_t, w_s, w_t = sp.symbols("x_s x_t w_s w_t", real=True)
-    tau_s, tau_t = sp.symbols("tau_s tau_t", positive=True)
-    draw = log_of_normal(x_s, w_s * z, tau_s) + log_of_normal(x_t, w_t * z, tau_t)
-    prior, q = log_of_normal(z, 0, 1), log_of_normal(z, mu_st, sigma_st)
-    evidence = log_integral(draw + prior)
-    posterior = draw + prior - evidence
-    return {LOG_EVIDENCE: evidence, LOG_LIKELIHOOD: mean_under_q(draw),
-            GAP: mean_under_q(q - posterior), PRICE: mean_under_q(q - prior)}
+def log_of_joint_normal(x: sp.Matrix, covariance: sp.Matrix) -> sp.Expr:
+    """Logarithm of the density of N(0, covariance) at ``x``, a column of numbers."""
+    square = (x.T * covariance.inv() * x)[0]
+    return -(square + sp.log(covariance.det()) + len(x) * sp.log(2 * sp.pi)) / 2
 
 
-# 53_objective: Equation 16: one identity, four terms
+def vanishes(value: sp.Expr) -> bool:
+    """Whether a sum of fractions and logarithms of positive fractions is zero."""
+    apart = value.replace(sp.log, lambda inside: sp.log(sp.factor(inside)))
+    return sp.cancel(sp.together(sp.expand(sp.expand_log(apart, force=True)))) == 0
+
 
 def demand(holds: bool, claim: str) -> None:
     """Raise ArithmeticError if a step of a derivation does not hold."""
@@ -197,11 +209,64 @@ def demand(holds: bool, claim: str) -> None:
         raise ArithmeticError(f"it does not hold that {claim}")
 
 
+# 53_objective: Equation 16: one identity, four terms
+
+@functools.cache
+def divergence_of_q() -> sp.Lambda:
+    """KL(q || N(m, d^2)) for q = N(mu_st, sigma_st^2) as a function of (m, d): Eq. 7, demanded to be a mean log ratio."""
+    m, d = sp.Symbol("m", real=True), sp.Symbol("d", positive=True)
+    divergence = eq_7().rhs.subs({mu_s: mu_st, sigma_s: sigma_st, mu_t: m, sigma_t: d}, simultaneous=True)
+    log_q, log_p = log_of_normal(z, mu_st, sigma_st), log_of_normal(z, m, d)
+    demand(vanishes(log_integral(log_p)), "a normal density has a total mass of one")
+    demand(vanishes(divergence - mean_under_q(log_q - log_p)), "the divergence is the mean log ratio under q")
+    return sp.Lambda((m, d), divergence)
+
+
+# 53_objective: Equation 16: one identity, four terms
+
+def linear_terms(*observed: tuple[sp.Symbol, sp.Symbol, sp.Symbol]) -> tuple[sp.Expr, ...]:
+    """Evidence, mean log-likelihood, gap and price, in the linear model with the numbers ``observed``: triples (x, w, tau)."""
+    x, w, noise = (sp.Matrix(column) for column in zip(*observed))
+    draw = sum(log_of_normal(a, b * z, c) for a, b, c in observed)           # log p(x | z), a polynomial of z
+    evidence = log_of_joint_normal(x, w * w.T + sp.diag(*(c**2 for c in noise)))
+    precision = 1 + sum(b**2 / c**2 for _, b, c in observed)
+    mean, deviation = sum(a * b / c**2 for a, b, c in observed) / precision, 1 / sp.sqrt(precision)
+    posterior, prior = log_of_normal(z, mean, deviation), log_of_normal(z, 0, 1)
+    demand(vanishes(log_integral(draw + prior) - evidence), "the joint density integrates to the evidence")
+    demand(vanishes(posterior + evidence - draw - prior), "posterior times evidence is the joint density")
+    return evidence, mean_under_q(draw), divergence_of_q()(mean, deviation), divergence_of_q()(0, 1)
+
+
+# 53_objective: Equation 16: one identity, four terms
+
+X_S, X_T, W_S, W_T = symbols("x_s x_t w_s w_t", real=True)
+TAU_S, TAU_T = symbols("tau_s tau_t", positive=True)
+
+
+@functools.cache
+def joint_terms() -> dict[sp.Symbol, sp.Expr]:
+    """Closed forms of the terms of Eqs. 16-17 in the linear model with one code that draws both images."""
+    return dict(zip((LOG_EVIDENCE, LOG_LIKELIHOOD, GAP, PRICE), linear_terms((X_S, W_S, TAU_S), (X_T, W_T, TAU_T))))
+
+
 def proved(statement: sp.Eq, terms: dict[sp.Symbol, sp.Expr]) -> sp.Eq:
     """The statement, if its sides agree when closed forms take the place of its symbols; raises ArithmeticError."""
-    difference = sp.simplify(sp.expand((statement.lhs - statement.rhs).subs(terms)))
-    demand(difference == 0, f"{statement.lhs} is {statement.rhs}")
+    demand(vanishes((statement.lhs - statement.rhs).subs(terms)), f"{statement.lhs} is {statement.rhs}")
     return statement
+
+
+# 53_objective: Equation 16: one identity, four terms
+
+def identity_for_three_codes() -> None:
+    """Demand Eq. 16 of any q, prior and likelihood on three codes, the evidence summed and the posterior by Bayes' rule."""
+    q, likelihood, prior = (symbols(f"{name}_1 {name}_2 {name}_3", positive=True) for name in "qlp")
+    evidence = sum(a * b for a, b in zip(likelihood, prior))
+    posterior = [a * b / evidence for a, b in zip(likelihood, prior)]
+    demand(sp.simplify(sum(posterior)) == 1, "the posterior sums to one")
+    left = sp.log(evidence) - sum(a * sp.log(a / b) for a, b in zip(q, posterior))
+    right = sum(a * (sp.log(b) - sp.log(a / c)) for a, b, c in zip(q, likelihood, prior))
+    difference = sp.expand(sp.expand_log(left - right))
+    demand(sp.expand(difference.subs(q[2], 1 - q[0] - q[1])) == 0, "evidence less gap is likelihood less price")
 
 
 # 53_objective: Equation 16: one identity, four terms
@@ -210,12 +275,8 @@ def proved(statement: sp.Eq, terms: dict[sp.Symbol, sp.Expr]) -> sp.Eq:
     "cdlm.theory.objective.linear_log_evidence", "cdlm.theory.objective.linear_log_likelihood",
     "cdlm.theory.objective.divergence_from"))
 def eq_16() -> sp.Eq:
-    """Evidence less gap is reconstruction less price. By Bayes' rule at every code, and by four integrals."""
-    q, likelihood, prior, evidence = sp.symbols("q l p e", positive=True)       # values of four densities at one code
-    posterior = likelihood * prior / evidence
-    left = sp.log(evidence) - sp.log(q / posterior)
-    right = sp.log(likelihood) - sp.log(q / prior)
-    demand(sp.expand(sp.expand_log(left - right)) == 0, "Bayes' rule gives the identity at every code")
+    """Evidence less gap is reconstruction less price. For any densities on three codes, and in the linear model."""
+    identity_for_three_codes()
     return proved(sp.Eq(LOG_EVIDENCE - GAP, LOG_LIKELIHOOD - PRICE), joint_terms())
 
 
@@ -242,8 +303,8 @@ def eq_17() -> sp.Basic:
     """The joint bound. Evidence less bound is a divergence, and no divergence is negative."""
     bound = LOG_LIKELIHOOD - PRICE
     proved(sp.Eq(LOG_EVIDENCE - bound, GAP), joint_terms())
-    u = sp.Symbol("u", positive=True)                      # p / q at a code; its mean under q is 1
-    slack = u - 1 - sp.log(u)                              # its mean under q is the divergence
+    u = sp.Symbol("u", positive=True)                      # p / q at a code; its mean under q is the mass of p, which is 1
+    slack = u - 1 - sp.log(u)                              # so its mean under q is the divergence
     demand(sp.solve(slack.diff(u), u) == [1] and slack.subs(u, 1) == 0, "the slack is stationary at 1 only, and 0 there")
     demand(slack.diff(u, 2).is_positive, "the slack is convex")
     return sp.And(sp.Eq(JOINT_BOUND, bound), sp.Le(JOINT_BOUND, LOG_EVIDENCE))
@@ -261,13 +322,9 @@ PRICE_TS = sp.Symbol(r"{}D_{\mathrm{KL}}\left(q(\ddot z_{ts})\,\|\,p(z)\right)")
 @functools.cache
 def source_terms() -> dict[sp.Symbol, sp.Expr]:
     """Closed forms of the terms of Eq. 18 in the linear model: two codes, of which one draws x_s and none x_t."""
-    x_s, w_s = sp.symbols("x_s w_s", real=True)
-    draw, prior = log_of_normal(x_s, w_s * z, sp.Symbol("tau_s", positive=True)), log_of_normal(z, 0, 1)
-    evidence, q = log_integral(draw + prior), log_of_normal(z, mu_st, sigma_st)
-    price = mean_under_q(q - prior)
-    return {LOG_EVIDENCE_S: evidence, LOG_LIKELIHOOD_S: mean_under_q(draw), PRICE_ST: price,
-            GAP_S: mean_under_q(q - (draw + prior - evidence)),
-            PRICE_TS: price.subs({mu_st: mu_ts, sigma_st: sigma_ts}, simultaneous=True)}
+    evidence, likelihood, gap, price = linear_terms((X_S, W_S, TAU_S))
+    other = price.subs({mu_st: mu_ts, sigma_st: sigma_ts}, simultaneous=True)
+    return {LOG_EVIDENCE_S: evidence, LOG_LIKELIHOOD_S: likelihood, GAP_S: gap, PRICE_ST: price, PRICE_TS: other}
 
 
 # 53_objective: Equation 18: a bound on what?
@@ -275,7 +332,8 @@ def source_terms() -> dict[sp.Symbol, sp.Expr]:
 @equation(18, kind="definition", verdict="misprint, corrected", note=(
     "The log inside the divergences is a slip; with one q throughout, the expression bounds log p(x_s), not log p(x_s, x_t). "
     "Of its four readings cdlm takes the divergence of N(mu, sigma^2) and decodes the modulated code, which is no bound."),
-    api=("cdlm.theory.objective.source_objective", "cdlm.theory.objective.code_kl", "cdlm.theory.objective.code_moments",
+    api=("cdlm.theory.objective.source_objective", "cdlm.moments.code_kl",
+         "cdlm.moments.code_moments",
          "cdlm.losses.reconstruction_loss", "cdlm.losses.kl_divergence"))
 def eq_18() -> sp.Basic:
     """Reconstruct the source, pay for both codes. It falls short of log p(x_s) by two divergences."""
@@ -296,42 +354,10 @@ def source_objective(x_s: Tensor, x_hat_st: Tensor, kl_st: Tensor, kl_ts: Tensor
     return -reconstruction_loss(x_hat_st, x_s) / (2 * variance) - log_normalizer - kl_st - kl_ts
 
 
-# 53_objective: Which divergence? Four readings
-
-CODE_READINGS = ("base", "conditional", "marginal", "simplified")
-
-
-def code_moments(own: Encoded, other: Encoded, gamma1: float = 1.0, gamma2: float = 0.1,
-                 reading: str = "base") -> tuple[Tensor, Tensor]:
-    """Mean and deviation, (batch, latent) each, of the code z_st (``own`` the source) or z_ts, in one of CODE_READINGS.
-
-    "marginal" takes mean and variance of ``other.h`` over the batch. Raises ValueError for another reading.
-    """
-    if reading == "base":
-        return own.mu, own.sigma
-    if reading == "conditional":
-        return modulated_mean(own.mu, own.sigma, other.h, gamma1), gamma2 * own.sigma
-    if reading == "marginal":
-        variance = gamma1**2 * other.h.var(0, correction=0) + gamma2**2
-        return modulated_mean(own.mu, own.sigma, other.h.mean(0), gamma1), own.sigma * variance.sqrt()
-    if reading == "simplified":
-        return simplified_mean(own.mu, other.mu, gamma1), simplified_sigma(own.sigma, other.sigma, gamma1)
-    raise ValueError(f"reading is {reading!r}; it must be one of {CODE_READINGS}")
-
-
-def code_kl(own: Encoded, other: Encoded, gamma1: float = 1.0, gamma2: float = 0.1, reading: str = "base",
-            reduction: str = "sum") -> Tensor:
-    """A divergence of Eq. 18, KL(q(code) || N(0, I)) in nats averaged over the batch, in one of CODE_READINGS; a scalar.
-
-    The conditional reading is infinite at gamma2 = 0, where the code is a point, and its gradient is not a number.
-    """
-    return kl_divergence(*code_moments(own, other, gamma1, gamma2, reading), reduction)
-
-
 # 53_objective: Equation 20: two images, or two likelihoods?
 
-X_HAT_ST, X_TILDE_S, X_S = symbols(r"\hat{x}_{st} \tilde{x}_{s} x_{s}", real=True)
-X_HAT_TS, X_TILDE_T, X_T = symbols(r"\hat{x}_{ts} \tilde{x}_{t} x_{t}", real=True)
+X_HAT_ST, X_TILDE_S = symbols(r"\hat{x}_{st} \tilde{x}_{s}", real=True)
+X_HAT_TS, X_TILDE_T = symbols(r"\hat{x}_{ts} \tilde{x}_{t}", real=True)
 BETA1, BETA2, NOISE_VARIANCE = symbols("beta_1 beta_2 v", positive=True)    # v: variance of the decoder's Gaussian
 
 
@@ -352,8 +378,8 @@ def for_both_domains(one: sp.Expr) -> sp.Expr:
 @equation(20, kind="definition", verdict="misprint, corrected", note=(
     "Printed is a squared difference of two log-likelihoods, which is zero for different images with equal errors; the text says "
     "squared error between two images, which is the divergence between the two Gaussians that the decoder draws."),
-    api=("cdlm.losses.consistency_loss", "cdlm.theory.objective.consistency_l1",
-         "cdlm.theory.objective.consistency_as_printed"))
+    api=("cdlm.losses.consistency_loss", "cdlm.losses.consistency_l1",
+         "cdlm.losses.consistency_as_printed"))
 def eq_20() -> sp.Eq:
     """Consistency of two generations. The divergence between the decoder's two Gaussians, by integration over a pixel."""
     x = sp.Symbol("x", real=True)
@@ -368,33 +394,6 @@ def eq_20_as_printed() -> sp.Eq:
     """Eq. 20 with its difference of log-likelihoods squared, the observed image put into both, for one pixel."""
     difference = sp.factor(log_ratio_at(X_S, X_HAT_ST, X_TILDE_S))
     return sp.Eq(sp.Symbol("L_c"), for_both_domains(difference**2))
-
-
-# 53_objective: Equation 20: two images, or two likelihoods?
-
-def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t: Tensor, x_hat_ts: Tensor,
-                           x_tilde_t: Tensor, beta1: float = 0.1, beta2: float = 0.01, variance: float = 0.5) -> Tensor:
-    """Eq. 20 as printed: squared differences of log-likelihoods of the observed images, averaged over the batch; a scalar.
-
-    Images are (batch, C, H, W); generations are means of Gaussians of this ``variance``. Not the loss that is trained.
-    """
-    def squared(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        difference = ((first - second) * (2 * x - first - second)).flatten(1).sum(1) / (2 * variance)      # (batch,)
-        return difference.square().mean()
-    return beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t)
-
-
-def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
-                   beta1: float = 0.1, beta2: float = 0.01, reduction: str = "sum") -> Tensor:
-    """The L1 variant of Eq. 20: absolute error, ``reduction`` over pixels, mean over the batch; a scalar.
-
-    Images are (batch, C, H, W). Raises ValueError for a reduction other than "sum" and "mean".
-    """
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f'reduction is {reduction!r}; it must be "sum" or "mean"')
-    def error(a: Tensor, b: Tensor) -> Tensor:
-        return getattr((a - b).abs().flatten(1), reduction)(1).mean()
-    return beta1 * error(x_hat_st, x_tilde_s) + beta2 * error(x_hat_ts, x_tilde_t)
 
 
 # 53_objective: Equation 21: what the encoder descends
@@ -428,7 +427,8 @@ def descent_rule(parameter: sp.Symbol, rate: sp.Symbol) -> sp.Eq:
 
 @equation(21, kind="algorithm", verdict="exact under stated assumptions", note=(
     "The gradient is with respect to phi, and L_KL and L_Rec are costs. The lambdas multiply KL and reconstruction, though the "
-    "text says discriminator loss and reconstruction; the task loss, which the text asks for, is added."),
+    "text says discriminator loss and reconstruction; the task loss, which the text asks for, is added. In cdlm the gradient "
+    "of L_adv arrives through a reversal layer and with its strength, at most 0.15 by default, where Eq. 21 has the weight 1."),
     api=("cdlm.methods.cdlm.objectives", "cdlm.gradients.set_gradients", "cdlm.methods.cdlm.fused_losses",
          "cdlm.theory.objective.encoder_objective"))
 def eq_21() -> sp.Eq:
@@ -446,18 +446,13 @@ def eq_22() -> sp.Eq:
 
 # 53_objective: Equation 22: what the decoder descends
 
-GRADIENT_EDGES = {      # (loss, parameters): weight of the gradient that an update takes; "" where none takes it
-    ("adv", "Xi"): "1",
-    ("adv", "phi"): "-reversal",
-    ("kl", "phi"): r"\lambda_1",
-    ("rec", "phi"): r"\lambda_2",
-    ("rec", "theta"): "1",
-    ("consistency", "phi"): "",
-    ("consistency", "theta"): "1",
-    ("task", "phi"): "1",
-    ("task", "theta"): "1",
-    ("task", "theta_T"): "1",
-}
+PARAMETERS = {"xi": XI, "phi": PHI, "theta": THETA, "theta_T": THETA_T}         # of whom, by the name of the learner
+
+
+def offered_edges() -> list[tuple[str, str]]:
+    """Each loss with each learner whose parameters it depends on."""
+    return [(name, learner) for name, loss in LOSS_FUNCTIONS.items()
+            for learner, parameter in PARAMETERS.items() if loss.has(parameter)]
 
 
 # 53_objective: The weights, by the formula and by the text

@@ -39,8 +39,7 @@ __all__ = [
 
 # 52_partial: Equation 11: PM1, the average of two spreads
 
-@equation(11, kind="definition", verdict="misprint, corrected", api="cdlm.modulation.modulate_pm1",
-          note="The printed G has an argument h that its right-hand side does not use; it is left out.")
+@equation(11, kind="definition", verdict="exact", api="cdlm.modulation.modulate_pm1")
 def eq_11() -> sp.Tuple:
     """PM1: both codes take the average of the two spreads. A definition; one coordinate."""
     spread = (sigma_s + sigma_t) / 2
@@ -119,9 +118,9 @@ def symmetric_by_gap() -> tuple[sp.Expr, sp.Expr]:
 
 # 52_partial: Equation 13: both directions together
 
-@equation(13, kind="inequality", verdict="misprint, corrected",
+@equation(13, kind="inequality", verdict="exact",
           api=("cdlm.theory.partial.symmetric_kl", "cdlm.theory.partial.symmetric_kl_bound"),
-          note="Each logarithm has the factor 1, where the paper prints 1/2. They cancel, so nothing else changes.")
+          slip="All sums over coordinates are lost. Each logarithm has the factor 1, where 1/2 is printed; they cancel.")
 def eq_13() -> sp.Tuple:
     """Symmetrized divergence, and the square that the bound drops. Integrated; one coordinate."""
     square, rest = symmetric_by_gap()
@@ -180,10 +179,11 @@ def pm1_reduction(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) 
 
     All are (batch, latent) or broadcast to it, both deviations > 0. Zero if and only if the deviations are equal.
     """
-    total = sigma_s + sigma_t
-    scale = (sigma_s - sigma_t) / sigma_s / sigma_t
+    total, gap = sigma_s + sigma_t, mu_s - mu_t
+    smaller, larger = torch.minimum(sigma_s, sigma_t), torch.maximum(sigma_s, sigma_t)
+    scale = (sigma_s - sigma_t) / larger / smaller                 # in this order nothing overflows before the result does
     share = 1 + 2 * (sigma_s / total) * (sigma_t / total)          # what multiplies the squared gap
-    return (scale.square() * (share * (mu_s - mu_t).square() + total.square())).sum(-1) / 2
+    return (share * (scale * gap).square() + (scale * total).square()).sum(-1) / 2
 
 
 # 52_partial: Equation 15: PM2, the exchange
