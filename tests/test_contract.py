@@ -158,7 +158,7 @@ def test_a_method_gets_the_batches_it_asks_for() -> None:
         assert torch.equal(batch.x_s, expected.x_s) and torch.equal(batch.x_t, expected.x_t)
         assert batch.y_t_own is None
         torch.randn(0, 8, 0, generator=g)
-    with pytest.raises(ValueError, match="sampler is 'stratified'; it must be"):
+    with pytest.raises(ValueError, match="sampler is .stratified.; it must be uniform or class-balanced"):
         train(Watching("stratified"), *PAIR, Loop(1))
 
 
