@@ -104,7 +104,7 @@ OVER_BATCH = SMALL | {"domain_statistics": False, "normalization": "batch", "sel
 def test_batches_are_cut_anew_in_each_iteration(kind: type, config: type) -> None:
     """Self-training is one batch of its own: what it tells the networks of their batches must not last."""
     method = made(kind, config(**OVER_BATCH))
-    first, second = (method(pair(), noise(method), 0.9)[1] for _ in range(2))
+    first, second = (method(pair(), noise(method), Now(0.9))[1] for _ in range(2))
     assert {k: v.item() for k, v in second.items()} == {k: v.item() for k, v in first.items()}
 
 
@@ -113,7 +113,7 @@ def test_plain_normalizes_each_domain_by_its_own_batch() -> None:
     tasks = []
     for kind in ("batch", "group"):
         method, batch = made(Plain, PlainConfig(**OVER_BATCH | {"normalization": kind})), pair()
-        tasks += [method(b, noise(method), 0.9)[1]["task"].item() for b in (batch, replace(batch, x_t=-batch.x_t))]
+        tasks += [method(b, noise(method), Now(0.9))[1]["task"].item() for b in (batch, replace(batch, x_t=-batch.x_t))]
     assert tasks[0] == pytest.approx(tasks[1], rel=1e-12) and tasks[2] == pytest.approx(tasks[3], rel=1e-12)
 
 
@@ -124,7 +124,7 @@ def test_each_addition_alone_changes_the_objective(addition: dict) -> None:
     plain, more = (made(ImprovedCDLM, ImprovedConfig(**SMALL, **(OFF | extra))) for extra in ({}, addition))
     fitting = {k: v for k, v in plain.state_dict().items() if k in more.state_dict() and v.shape == more.state_dict()[k].shape}
     more.load_state_dict(fitting, strict=False)
-    values = [method(pair(), noise(plain), 0.5)[0].item() for method in (plain, more)]
+    values = [method(pair(), noise(plain), Now(0.5))[0].item() for method in (plain, more)]
     assert not math.isclose(*values, rel_tol=1e-6)
 
 
@@ -318,34 +318,34 @@ def test_entropy_is_that_of_what_is_read_from_the_features_of_the_target() -> No
         h_t = model.encoder(torch.cat([pair().x_s, pair().x_t])).h[6:]
         x_tilde_t = model.decoder(model.config.gamma1 * h_t + model.config.gamma2 * noise(model)[3])
     expected = prediction_entropy(model.classifier(x_tilde_t)).item()
-    assert model(pair(), noise(model), 0.5)[1]["entropy"].item() == pytest.approx(expected, rel=1e-9)
+    assert model(pair(), noise(model), Now(0.5))[1]["entropy"].item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_additions_have_their_weight_times_the_ramp() -> None:
     """The objective is linear in both weights."""
     for name, key in (("entropy", "entropy"), ("self_training", "own")):
         model = made(ImprovedCDLM, ImprovedConfig(**SMALL, confidence=0.05))
-        base, losses = model(pair(), noise(model), 0.3)
+        base, losses = model(pair(), noise(model), Now(0.3))
         model.config = replace(model.config, **{name: getattr(model.config, name) + 2.0})
-        more, _ = model(pair(), noise(model), 0.3)
+        more, _ = model(pair(), noise(model), Now(0.3))
         assert (more - base).item() == pytest.approx(2 * ramp(0.3) * losses[key].item(), rel=1e-6)
 
 
 def test_plain_drawings_are_what_is_drawn_and_read_but_not_what_is_encoded() -> None:
     model, batch = made(ImprovedCDLM, ImprovedConfig(**SMALL, self_training=0.0)), pair()
-    base, other, encoded = (model(b, noise(model), 0.5)[1] for b in (
+    base, other, encoded = (model(b, noise(model), Now(0.5))[1] for b in (
         batch, replace(batch, x_s_plain=-batch.x_s_plain), replace(batch, x_s=-batch.x_s)))
     assert base["rec"] != other["rec"] and base["task"] != other["task"]
     assert base["kl"] == other["kl"] and base["consistency"] == other["consistency"]
     assert base["kl"] != encoded["kl"]
     without = replace(batch, x_s_plain=None)                                      # where nothing was changed, x_s is plain
-    assert model(without, noise(model), 0.5)[1]["rec"] == model(replace(batch, x_s_plain=batch.x_s), noise(model), 0.5)[1]["rec"]
+    assert model(without, noise(model), Now(0.5))[1]["rec"] == model(replace(batch, x_s_plain=batch.x_s), noise(model), Now(0.5))[1]["rec"]
 
 
 def test_self_training_leaves_the_statistics_alone() -> None:
     def after(self_training: float) -> dict[str, Tensor]:
         model = made(ImprovedCDLM, ImprovedConfig(**SMALL, self_training=self_training))
-        model(pair(), noise(model), 0.5)
+        model(pair(), noise(model), Now(0.5))
         return {name: value for name, value in model.state_dict().items() if "running" in name}
     with_it, without = after(1.0), after(0.0)
     assert with_it and all(torch.equal(with_it[name], without[name]) for name in with_it)
@@ -359,7 +359,7 @@ def test_self_training_needs_second_images(method: type, config: object) -> None
         second_view(once)
     model = made(method, config)
     with pytest.raises(ValueError, match="every target image a second time"):
-        model(once, noise(model), 0.5)
+        model(once, noise(model), Now(0.5))
     assert second_view(pair()) is not None
 
 
