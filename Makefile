@@ -88,7 +88,7 @@ execute: $(VENV)/.all ## run the chapters that changed; CHAPTER=20_vae for one, 
 	$(PY) figures/results_table.py
 
 verify: $(VENV)/.all ## run chapters without a record in the book's size, compare, record; CHAPTER=20_vae for one
-	$(PY) book/tools/verify.py "$(CHAPTER)"
+	$(PY) book/tools/verify.py "$(CHAPTER)" $(if $(JOBS),--jobs $(JOBS))
 
 ledger: $(VENV)/.all ## run the tests of the paper's equations and record what they find
 	$(PY) book/tools/ledger.py
