@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 
-import execute
 import export
 import pytest
 import sync
 import verify
 from conftest import House, code
+from nbformat.v4 import new_output
 
 import chapters
 
 CHECKED = "nbval-check-output"
+
+
+def as_if_executed(house: House, chapter: str, printed: str = "") -> None:
+    """Give a notebook the outputs of a whole run, of which its last cell printed something."""
+    notebook = chapters.read_notebook(house.notebook(chapter))
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(cells, start=1):
+        cell.execution_count, cell.outputs = number, []
+    if printed:
+        cells[-1].outputs = [new_output("stream", name="stdout", text=printed)]
+    notebook.metadata["cdlm"]["run"] = verify.run_fingerprint(notebook)
+    chapters.write_atomically(house.notebook(chapter), chapters.notebook_json(notebook))
 
 
 @pytest.fixture
@@ -23,9 +35,8 @@ def written(house: House) -> House:
     house.write("05_low", code("def f():\n    return 1", "export:low"))
     house.write("10_a", code("import sys; sys.path.insert(0, '..')\nfrom cdlm.low import f"), code("print(f())", CHECKED))
     assert sync.main([]) == 0 and export.main([]) == 0
-    for name in ("05_low", "10_a"):
-        target = house.notebook(name)
-        chapters.write_atomically(target, chapters.notebook_json(execute.run(chapters.read_notebook(target))))
+    as_if_executed(house, "05_low")
+    as_if_executed(house, "10_a", "1\n")
     return house
 
 
@@ -64,12 +75,8 @@ def test_a_cell_that_fails_and_an_output_that_differs_are_not_recorded(recorded:
     recorded.write("05_low", code("import os\nassert os.environ['CDLM_PROFILE'] == 'smoke'"))
     recorded.write("20_b", code("print(1)", CHECKED))
     assert sync.main([]) == 0
-    for name in ("05_low", "20_b"):
-        notebook = execute.run(chapters.read_notebook(recorded.notebook(name)), profile="smoke")
-        if name == "20_b":
-            notebook.cells[-1].outputs[0].text = "2\n"
-            notebook.metadata["cdlm"]["run"] = verify.run_fingerprint(notebook)
-        chapters.write_atomically(recorded.notebook(name), chapters.notebook_json(notebook))
+    as_if_executed(recorded, "05_low")
+    as_if_executed(recorded, "20_b", "2\n")
     done = recorded.tool("verify")
     assert done.returncode == 1 and "every chapter is verified" not in done.stdout
     assert "error: 05_low does not pass:" in done.stderr and "error: 20_b does not pass:" in done.stderr
