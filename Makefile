@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
 CHAPTER ?=
-JOBS ?= auto
+JOBS ?=
 BOOK_ARGS ?=
 
 ifeq ($(OS),Windows_NT)
@@ -29,7 +29,7 @@ endef
 # Tests that measure time run alone at the end. Both parts run, and the worse status counts.
 define tests
 	@status=0; \
-	$(PY) -m pytest -q -n $(JOBS) -m "$(1)not quiet" $(2) || status=$$?; \
+	$(PY) -m pytest -q -n $(or $(JOBS),auto) -m "$(1)not quiet" $(2) || status=$$?; \
 	$(PY) -m pytest -q -m "$(1)quiet" $(2) || status=$$?; \
 	exit $$status
 endef
@@ -83,7 +83,7 @@ test-everything: $(VENV)/.all ## test-all with every chapter in the book's size,
 	$(call tests,,--everything)
 
 test-chapters: $(VENV)/.all ## of test-everything, the chapters in the book's size
-	$(PY) -m pytest -q -n $(JOBS) --everything -k in_the_size_of_the_book
+	$(PY) -m pytest -q -n $(or $(JOBS),auto) --everything -k in_the_size_of_the_book
 
 sync: $(VENV)/.all ## texts to notebooks, chapters to package; DISCARD=20_vae drops edits made in its notebook
 	$(PY) book/tools/export.py
@@ -98,7 +98,7 @@ execute: $(VENV)/.all ## run the chapters that are stale; CHAPTER=20_vae for one
 	$(PY) figures/results_table.py
 
 verify: $(VENV)/.all ## run chapters without a record in the book's size, compare, record; CHAPTER=20_vae for one
-	$(PY) book/tools/verify.py "$(CHAPTER)"
+	$(PY) book/tools/verify.py "$(CHAPTER)" $(if $(JOBS),--jobs $(JOBS))
 
 ledger: $(VENV)/.all ## run the tests of the paper's equations and record what they find
 	$(PY) book/tools/ledger.py

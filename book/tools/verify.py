@@ -26,6 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from execute import stale
 from joblib import cpu_count
 from nbformat import NotebookNode
 
@@ -107,8 +108,13 @@ def current_record(text: Path, records: dict[str, dict]) -> dict | None:
 
 
 def verify(text: Path) -> dict:
-    """Run a chapter in the size of the book; its record. Raises ChapterError where a cell fails or an output differs."""
+    """Run a chapter in the size of the book; its record.
+
+    Raises ChapterError where a cell fails, an output differs, or the chapter was not executed as it is.
+    """
     start, notebook = time.monotonic(), read_notebook(notebook_path(text))
+    if stale(notebook):  # nobody knows what it depends on
+        raise ChapterError(f"{text.stem}: its outputs are not of a whole run of this code; `make execute` first")
     status, printed = nbval(notebook_path(text), "book", strict=is_strict(text.stem))
     if status:
         raise ChapterError(f"{text.stem} does not pass:\n{printed[-6000:].rstrip()}")
