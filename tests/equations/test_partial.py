@@ -195,12 +195,14 @@ def test_chain_of_inequalities_is_a_chain_of_squares():
     assert partial.proved_nonnegative(terms[3] - terms[2]) == 0
 
 
+@pytest.mark.equation(12, 13, 14, check="derivation")
 @pytest.mark.parametrize("false", [-((sigma_s - sigma_t) ** 2), sigma_s - sigma_t, sigma_s**2 - sigma_s * sigma_t + mu_s])
 def test_what_is_not_proved_is_refused(false):
     with pytest.raises(ValueError, match="do not show"):
         partial.proved_nonnegative(false)
 
 
+@pytest.mark.equation(13, 14, check="derivation")
 @pytest.mark.parametrize("other", [mu_s - mu_t, mu_s**2, (mu_s - mu_t) ** 4, mu_s * mu_t])
 def test_what_does_not_depend_on_the_squared_gap_is_refused(other):
     with pytest.raises(ValueError, match="squared gap"):
