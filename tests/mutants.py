@@ -268,15 +268,22 @@ def target(mutant: Mutant) -> types.FunctionType:
     return inspect.unwrap(found)
 
 
-def forget() -> None:
-    """Forget what derivations remember, and what test files computed from them when they were loaded."""
-    for name, module in list(sys.modules.items()):
-        if name.startswith("cdlm.theory."):
-            for value in list(vars(module).values()):
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
-        elif name.startswith("test_"):
-            del sys.modules[name]
+def forget(changed: str) -> None:
+    """Forget what derivations remember of a changed module, and what test files computed when they were loaded.
+
+    So do the derivations of all modules that take something from it, directly or through others.
+    """
+    theory = {name: module for name, module in sys.modules.items() if name.startswith("cdlm.theory.")}
+    taken = {name: {getattr(value, "__module__", None) for value in vars(module).values()} for name, module in theory.items()}
+    stale = {changed}
+    while more := {name for name in theory if taken[name] & stale} - stale:
+        stale |= more
+    for name in stale & set(theory):
+        for value in vars(theory[name]).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("test_")]:
+        del sys.modules[name]
 
 
 def in_order(row: dict, derived: bool) -> list[str]:
@@ -296,7 +303,6 @@ def try_all(planted: list[Mutant], tests: dict[bool, list[str]], results: multip
 
     def first_failure(derived: bool) -> str:
         first = First()
-        forget()
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests[derived]], plugins=[first])
         return first.failed if status == 0 or first.failed else f"error: pytest ended with status {status}"
@@ -307,8 +313,12 @@ def try_all(planted: list[Mutant], tests: dict[bool, list[str]], results: multip
     for mutant in planted:
         function = target(mutant)
         before, function.__code__ = function.__code__, mutant.code
+        if mutant.derived:
+            forget(function.__module__)
         results.put(first_failure(mutant.derived))
         function.__code__ = before
+        if mutant.derived:
+            forget(function.__module__)
 
 
 def verdicts(tasks: Iterable[tuple[int, list[Mutant], dict[bool, list[str]]]]) -> Iterator[tuple[int, Mutant, str]]:

@@ -26,11 +26,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from execute import stale
+from fingerprint import run_fingerprint, why_stale
 from joblib import cpu_count
 from nbformat import NotebookNode
 
-from chapters import BOOK, ROOT, ChapterError, chapters, notebook_path, read_notebook, run_fingerprint, write_atomically
+from chapters import BOOK, ROOT, ChapterError, chapters, notebook_path, read_notebook, write_atomically
 
 CELL_TIMEOUT_S = 1800
 NO_FIGURES = Path(__file__).with_name("no_figures.cfg")
@@ -113,7 +113,7 @@ def verify(text: Path) -> dict:
     Raises ChapterError where a cell fails, an output differs, or the chapter was not executed as it is.
     """
     start, notebook = time.monotonic(), read_notebook(notebook_path(text))
-    if stale(notebook):  # nobody knows what it depends on
+    if why_stale(notebook):  # nobody knows what it depends on
         raise ChapterError(f"{text.stem}: its outputs are not of a whole run of this code; `make execute` first")
     status, printed = nbval(notebook_path(text), "book", strict=is_strict(text.stem))
     if status:

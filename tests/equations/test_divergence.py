@@ -270,6 +270,14 @@ def test_integrated_moments_are_those_of_eqs_3_and_4():
     assert h_t not in mean.free_symbols | deviation.free_symbols
 
 
+@pytest.mark.equation(10, check="derivation")
+@pytest.mark.parametrize("other", ["eq_3", "eq_4"])
+def test_other_moments_than_those_integrated_are_refused(monkeypatch, other):
+    monkeypatch.setattr(module, other, lambda: sp.Eq(sp.Symbol("left"), mu_s + 1))
+    with pytest.raises(ArithmeticError, match="Eqs. 3 and 4"):
+        integrated_moments.__wrapped__()
+
+
 @pytest.mark.equation(9, check="formula")
 @pytest.mark.parametrize("shape", [(5,), (6, 5), (3, 6, 5)])
 @pytest.mark.parametrize("weight", [0.3, 0.9, 1.7])

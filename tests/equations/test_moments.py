@@ -463,10 +463,10 @@ def test_the_error_of_eq_6_where_squares_overflow_or_vanish() -> None:
     for scale in (1e-25, 1e25):
         assert (scale * one).square().item() in (0, math.inf)
         wide = simplified_sigma_error(one, scale * one, 3 * scale * one, G1, 0.0)
-        assert wide.item() == pytest.approx(2 * G1 * scale, rel=1e-5)
+        assert wide.item() == pytest.approx(2 * G1 * scale, rel=1e-5, abs=0)
         noise = simplified_sigma_error(one, scale * one, scale * one, 1.0, scale)
-        assert noise.item() == pytest.approx((math.sqrt(2) - 1) * scale, rel=1e-5)
+        assert noise.item() == pytest.approx((math.sqrt(2) - 1) * scale, rel=1e-5, abs=0)
     assert simplified_sigma_error(one, 1e-25 * one, 1e-25 * one).item() == pytest.approx(0.1, rel=1e-5)
     near = torch.nextafter(1.7 * one, 2 * one)
     found = simplified_sigma_error(one, 1.7 * one, near, 1.0, 0.0)
-    assert found.item() == pytest.approx((near.double() - (1.7 * one).double()).item(), rel=1e-5)
+    assert found.item() == pytest.approx((near.double() - (1.7 * one).double()).item(), rel=1e-5, abs=0)

@@ -101,7 +101,9 @@ def test_terms_of_the_linear_model_by_other_ways() -> None:
     terms, values = theory.joint_terms(), (0.3, -1.1, 0.4, 0.7, 1.3, -0.6, 0.8, 0.5)
     x_s, x_t, mu, sigma, w_s, w_t, tau_s, tau_t = values
     q, prior = norm(mu, sigma), norm(0, 1)
-    joint = lambda z: norm(w_s * z, tau_s).pdf(x_s) * norm(w_t * z, tau_t).pdf(x_t) * prior.pdf(z)
+
+    def joint(z: float) -> float:
+        return norm(w_s * z, tau_s).pdf(x_s) * norm(w_t * z, tau_t).pdf(x_t) * prior.pdf(z)
     evidence = quad(joint, -12, 12, epsabs=1e-14)[0]
 
     def mean(value: Callable) -> float:
@@ -283,7 +285,9 @@ def test_terms_of_eq_18_against_the_marginal_density_of_the_source() -> None:
     assert sp.simplify(sp.exp(terms[theory.LOG_EVIDENCE_S]) * sp.sqrt(2 * sp.pi * (W_S**2 + TAU_S**2))
                        - sp.exp(-X_S**2 / (2 * (W_S**2 + TAU_S**2)))) == 0
     q = norm(mu, sigma)
-    log_posterior = lambda z: norm(w * z, tau).logpdf(x) + norm(0, 1).logpdf(z) - marginal.logpdf(x)
+
+    def log_posterior(z: float) -> float:
+        return norm(w * z, tau).logpdf(x) + norm(0, 1).logpdf(z) - marginal.logpdf(x)
     gap = quad(lambda z: q.pdf(z) * (q.logpdf(z) - log_posterior(z)), -6, 6, epsabs=1e-13)[0]
     drawn = quad(lambda z: q.pdf(z) * norm(w * z, tau).logpdf(x), -6, 6, epsabs=1e-13)[0]
     prices = [(m**2 + d**2 - 1) / 2 - math.log(d) for m, d in ((mu, sigma), (-0.2, 1.7))]
