@@ -110,10 +110,10 @@ check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and pa
 	$(PY) figures/results_table.py --check
 
 ready: ## all that a commit needs: sync, execute, ledger, check
-	$(MAKE) sync
-	$(MAKE) execute
-	$(MAKE) ledger
-	$(MAKE) check
+	@$(MAKE) --no-print-directory sync
+	@$(MAKE) --no-print-directory execute
+	@$(MAKE) --no-print-directory ledger
+	@$(MAKE) --no-print-directory check
 
 lint: $(VENV)/.all ## ruff over package, tools and tests
 	$(PY) -m ruff check cdlm book/tools book/_ext tests figures

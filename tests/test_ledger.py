@@ -13,6 +13,7 @@ import pytest
 import sympy as sp
 from conftest import ROOT, copy_of_repository
 
+from cdlm.theory import ledger as theory_ledger
 from cdlm.theory.equations import KINDS, VERDICTS, equation
 from cdlm.theory.ledger import (
     CHECKS,
@@ -136,52 +137,56 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_of_repository(tmp_path_factory.mktemp("ledger") / "copy")
 
 
-def stale(checkout: Path, file: str, old: str, new: str) -> dict[int, str]:
+@pytest.fixture
+def copied(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose files this process judges in the place of our own."""
+    for name, place in {"PACKAGE": checkout / "cdlm", "TESTS": checkout / "tests"}.items():
+        monkeypatch.setattr(theory_ledger, name, place)
+    return checkout
+
+
+def stale(copied: Path, file: str, old: str, new: str) -> dict[int, str]:
     """Equations that are not verified while something is exchanged in a file, with the reasons."""
-    path = checkout / file
-    before = path.read_bytes()
-    assert before.decode().count(old) == 1
-    path.write_bytes(before.replace(old.encode(), new.encode()))
+    path = copied / file
+    before = path.read_text(encoding="utf-8")
+    assert old in before
+    path.write_text(before.replace(old, new), encoding="utf-8")
     try:
-        done = command("--json", root=checkout)
-        assert done.returncode in (0, 1), done.stderr
-        found = {row["equation"]: row["why"] for row in json.loads(done.stdout) if not row["verified"]}
-        assert done.returncode == int(bool(found))
-        return found
+        return {row.equation: row.why for row in rows() if not row.verified}
     finally:
-        path.write_bytes(before)
+        path.write_text(before, encoding="utf-8")
 
 
 def why(*parts: str) -> str:
     return f"stale: {', '.join(parts)} changed since the tests were run"
 
 
-def test_a_changed_function_makes_its_equations_stale_and_no_others(checkout: Path) -> None:
+def test_a_changed_function_makes_its_equations_stale_and_no_others(copied: Path) -> None:
     """PM1's divergence is what computes Eq. 12; the tests of 13 to 15 use it."""
-    found = stale(checkout, "cdlm/theory/partial.py", "return 2 * ((mu_s - mu_t)", "return 3 * ((mu_s - mu_t)")
+    found = stale(copied, "cdlm/theory/partial.py", "return 2 * ((mu_s - mu_t)", "return 3 * ((mu_s - mu_t)")
     assert found == {12: why("function", "tests"), **dict.fromkeys((13, 14, 15), why("tests"))}
 
 
-def test_a_changed_dependency_makes_equations_stale(checkout: Path) -> None:
+def test_a_changed_dependency_makes_equations_stale(copied: Path) -> None:
     """The derivations of these take an expectation by integration; of 11, only a test does."""
-    found = stale(checkout, "cdlm/theory/symbols.py", "return sp.expand(sp.simplify(integral))", "return sp.simplify(integral)")
+    found = stale(copied, "cdlm/theory/symbols.py", "return sp.expand(sp.simplify(integral))", "return sp.simplify(integral)")
     cells = [number for number in (*range(3, 19), 20) if number != 11]
     assert found == {11: why("tests"), **dict.fromkeys(cells, why("cell", "tests"))}
 
 
-def test_changed_tests_make_their_equations_stale(checkout: Path) -> None:
+def test_changed_tests_make_their_equations_stale(copied: Path) -> None:
     """One number in one test, which marks one equation."""
-    found = stale(checkout, "tests/equations/test_divergence.py", "sigma_s: 0.7, mu_t: -1.1", "sigma_s: 0.8, mu_t: -1.1")
+    found = stale(copied, "tests/equations/test_divergence.py", "sigma_s: 0.7, mu_t: -1.1", "sigma_s: 0.8, mu_t: -1.1")
     assert found == {7: why("tests")}
 
 
-def test_what_changes_no_result_makes_nothing_stale(checkout: Path) -> None:
+def test_what_changes_no_result_makes_nothing_stale(copied: Path) -> None:
     """A line of a docstring, a heading, an annotation, and a comment in the tests."""
     partial, symbols = "cdlm/theory/partial.py", "cdlm/theory/symbols.py"
-    assert stale(checkout, partial, "    All are (batch, latent) or broadcast to it, both deviations > 0.\n", "") == {}
-    assert stale(checkout, partial, "# 52_partial: Equation 12: under PM1", "# 52_partial: Other\n\n# and, under PM1") == {}
-    assert stale(checkout, symbols, "deviation: sp.Expr) -> sp.Expr:\n    \"\"\"Density", "deviation):\n    \"\"\"Density") == {}
-    assert stale(checkout, "tests/equations/test_divergence.py", "    numbers = {mu_s", "    # some\n    numbers = {mu_s") == {}
+    assert stale(copied, partial, "    All are (batch, latent) or broadcast to it, both deviations > 0.\n", "") == {}
+    assert stale(copied, partial, "# 52_partial: Equation 12: under PM1", "# 52_partial: Other\n\n# and, under PM1") == {}
+    assert stale(copied, symbols, "deviation: sp.Expr) -> sp.Expr:\n    \"\"\"Density", "deviation):\n    \"\"\"Density") == {}
+    assert stale(copied, "tests/equations/test_divergence.py", "    numbers = {mu_s", "    # some\n    numbers = {mu_s") == {}
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", '{"provenance": {}, "equations": []}', "[1]"], ids=repr)
