@@ -68,6 +68,7 @@ def is_command(node: ast.AST) -> bool:
 
 
 def of_package(name: str | None) -> bool:
+    """Whether a dotted name is one of the package's."""
     return name is not None and name.split(".")[0] == "cdlm"
 
 
@@ -77,12 +78,13 @@ DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A block of statements without the string that it begins with, if it does."""
     first = getattr(body[0], "value", None) if isinstance(body[0], ast.Expr) else None
     return body[1:] if isinstance(getattr(first, "value", None), str) else body
 
 
 def without_annotations(function: ast.FunctionDef) -> None:
-    """Take annotations from a function's signature and variables; classes in it keep theirs."""
+    """Take annotations from a function's signature and variables; a class in it keeps its own."""
     function.returns = None
     inner = [part for node in ast.walk(function) if isinstance(node, ast.ClassDef)
              for part in ast.walk(node)]
@@ -248,14 +250,14 @@ def read_statement(node: ast.stmt) -> Statement:
     used, bound = global_names(code)
     inside = imported(node)
     uses = {names for names in chains(tree) if names[0] in used | set(inside)} | asks_for(node)
-    return Statement(code, bound, uses, inside, registered(node), searched(node), commands(node),
-                     texts(node))
+    return Statement(code, bound, uses, inside, registered(node), searched(node),
+                     commands(node), texts(node))
 
 
 # 92_ledger: A module, statement by statement
 
 def registered(node: ast.stmt) -> set[str]:
-    """Names with which a statement registers functions: by a decorator, or as app.command("x")(f)."""
+    """Names with which functions are registered: by a decorator, or as app.command("x")(f)."""
     if isinstance(node, DEFINITIONS):
         marks = [chain(getattr(part, "func", part)) for part in node.decorator_list]
         return {names[0] for names in marks if len(names) > 1}
@@ -270,7 +272,7 @@ def altered(node: ast.stmt) -> set[str]:
         return {names[0] for names in chains(node)}
     stored = [chain(part.value) for part in ast.walk(node) if hasattr(part, "value")
               and isinstance(getattr(part, "ctx", None), ast.Store)]
-    return {names[0] for names in stored if names} if not isinstance(node, DEFINITIONS) else set()
+    return set() if isinstance(node, DEFINITIONS) else {names[0] for names in stored if names}
 
 
 # 92_ledger: A module, statement by statement
@@ -303,8 +305,8 @@ class Library:
 
     package: Path
     beside: tuple[Path, ...] = ()
-    rooms: dict[str, Room | None] = field(default_factory=dict)         # those read already
-    steps: dict[int, list] = field(default_factory=dict)                # from statements onward
+    rooms: dict[str, Room | None] = field(default_factory=dict)     # those read already
+    steps: dict[int, list] = field(default_factory=dict)            # from statements onward
 
     def file(self, module: str) -> Path | None:
         """File of a module by its dotted name; None where there is none."""
@@ -312,13 +314,16 @@ class Library:
         places = [folder.joinpath(top, *inner) for folder in self.beside]
         if top == "cdlm":
             places = [self.package.joinpath(*inner)]
-        files = (f for place in places for f in (place.with_suffix(".py"), place / "__init__.py"))
+        files = [place.with_suffix(".py") for place in places]
+        files += [place / "__init__.py" for place in places]
         return next((file for file in files if file.is_file()), None)
 
     def read(self, file: Path) -> Room:
+        """The module in a file."""
         return read_room(file.read_text(encoding="utf-8"))
 
     def room(self, module: str) -> Room | None:
+        """A module by its dotted name; None where there is none."""
         if module not in self.rooms:
             file = self.file(module)
             self.rooms[module] = self.read(file) if file else None
@@ -337,7 +342,7 @@ Place = tuple[Room, str]
 
 
 def find(library: Library, dotted: str) -> Place | None:
-    """Module and name that a dotted name stands for: "*" for a module, None for what is not ours."""
+    """Module and name of what a dotted name stands for: "*" for a module, None if not ours."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         if (room := library.room(".".join(parts[:end]))) is None:
@@ -354,7 +359,7 @@ def find(library: Library, dotted: str) -> Place | None:
 # 92_ledger: From name to name
 
 def command_places(library: Library, word: str) -> list[Place]:
-    """Definitions behind a command: what is registered under its name, or for "" all there is."""
+    """Definitions behind a command: what is registered under its name; for "" all there is."""
     room = library.room("cdlm.cli")
     if room is None:
         return []
@@ -385,10 +390,10 @@ def next_places(library: Library, room: Room,
     imports, found = room.imports | statement.imports, []
     for names in statement.uses:
         places = followed(library, room, names, imports)
-        if names[0] in statement.registers and names[1:]:       # it is used by app, and not app by it
-            places = [place for place in places if place[1] != names[0] or isinstance(place, str)]
-        found += [(names[0] if isinstance(place, str) else place[1], place) for place in places]
-    found += [("*", (far, "*")) for prefix in statement.searches for far in library.below(prefix)]
+        if names[0] in statement.registers and names[1:]:       # app uses it, it does not use app
+            places = [p for p in places if isinstance(p, str) or p[1] != names[0]]
+        found += [(names[0] if isinstance(p, str) else p[1], p) for p in places]
+    found += [("*", (room, "*")) for prefix in statement.searches for room in library.below(prefix)]
     found += [(place[1], place) for word in statement.commands
               for place in command_places(library, word)]
     return library.steps.setdefault(id(statement), found)
@@ -396,7 +401,8 @@ def next_places(library: Library, room: Room,
 
 # 92_ledger: From name to name
 
-def closure(library: Library, start: Iterable[Place], own: Room | None = None) -> dict[str, str]:
+def closure(library: Library, start: Iterable[Place],
+            own: Room | None = None) -> dict[str, str]:
     """Bare code of each definition that is reached from ``start``, by name.
 
     Of the room ``own`` only what it leads to. Of names that are not the package's, it is where

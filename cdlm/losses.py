@@ -106,12 +106,14 @@ def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t
     return beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t)
 
 
+# 53_objective: Equation 20: two images, or two likelihoods?
+
 def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
                    beta1: float = 0.1, beta2: float = 0.01, reduction: str = "sum") -> Tensor:
     """The L1 variant of Eq. 20: absolute error, ``reduction`` over pixels, mean over the batch; a scalar.
 
-    Images are (batch, C, H, W). Raises ValueError for a reduction other than "sum" and "mean", and where the shapes
-    of one domain differ.
+    Images are (batch, C, H, W). Raises ValueError for a reduction other than "sum" and "mean", and
+    where the shapes of one domain differ.
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction is {reduction!r}; it must be "sum" or "mean"')

@@ -123,16 +123,17 @@ def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     It is the entropy of their mixture less the mean of their entropies; zeros are allowed.
     """
     m = (p + q) / 2
-    a = ((p - q) / 2).abs() / torch.where(m > 0, m, 1)                  # 0 where they agree, 1 where one of them is zero
+    a = ((p - q) / 2).abs() / torch.where(m > 0, m, 1)      # 0 where they agree, 1 where one is zero
     return (m * (torch.special.xlog1py(1 - a, -(a**2)) / 2 + a * a.log1p())).sum(-1)
 
 
 # 54_alignment: Equation 24: the same, from a sample
 
 @equation(24, kind="definition", verdict="exact under stated assumptions", api="cdlm.theory.alignment.domain_cross_entropy",
-          note="As printed, the sample form of minus Eq. 19 with n images of each domain, where all indicators are 1; to "
-               "maximize it is the encoder's part only. Likelier, the reciprocals in the logarithms of DANN's loss were lost "
-               "in print: with log(1/Xi) and log(1/(1 - Xi)) it is Eq. 19 itself, which the discriminator maximizes.")
+          note="As printed, the sample form of minus Eq. 19 with n images of each domain, where all "
+               "indicators are 1; to maximize it is the encoder's part only. Likelier, the reciprocals in "
+               "the logarithms of DANN's loss were lost in print: with log(1/Xi) and log(1/(1 - Xi)) it is "
+               "Eq. 19 itself, which the discriminator maximizes.")
 def eq_24() -> sp.Eq:
     """Domain cross-entropy. Minus Eq. 19 for samples: each density is replaced by spikes at the sample's points."""
     n, i, place = sp.Symbol("n", integer=True, positive=True), sp.Symbol("i", integer=True), sp.Symbol("a", real=True)
@@ -149,7 +150,7 @@ def eq_24() -> sp.Eq:
 
 @functools.cache
 def eq_24_with_reciprocals() -> sp.Eq:
-    """Eq. 24 with 1 / Xi and 1 / (1 - Xi) in its logarithms: minus the mean of DANN's loss of one image."""
+    """Eq. 24 with 1 / Xi and 1 / (1 - Xi) in its logarithms: minus the means of DANN's loss."""
     return eq_24().replace(sp.log, lambda inside: sp.log(1 / inside))
 
 

@@ -145,11 +145,13 @@ def bound_steps() -> tuple[sp.Le, ...]:
 API_23 = ("disagreement", "h_divergence", "hdh_divergence", "ideal_joint_error", "target_error_bound")
 
 
-@equation(23, kind="cited theorem", verdict="faithful quotation", api=[f"cdlm.theory.bound.{name}" for name in API_23],
-          note="Quoted is Theorem 2 of the paper on DANN, less its complexity terms. It has the H-divergence, and in that "
-               "form it is false in general: it fails on four points, for rules that read one feature, and for linear "
-               "rules; it holds for thresholds and for classes closed under exclusive or. Shown is the theorem of 2010, with "
-               "one half of the symmetric-difference divergence.")
+@equation(23, kind="cited theorem", verdict="faithful quotation",
+          api=[f"cdlm.theory.bound.{name}" for name in API_23],
+          note="Quoted is Theorem 2 of the paper on DANN, less its complexity terms. It has the "
+               "H-divergence, and in that form it is false in general: it fails on four points, for rules "
+               "that read one feature, and for linear rules; it holds for thresholds and for classes closed "
+               "under exclusive or. Shown is the theorem of 2010, with one half of the "
+               "symmetric-difference divergence.")
 def eq_23() -> sp.Le:
     """Bound on the target error of a rule. The three steps are added, and what stands on both sides is canceled."""
     left, right = (sp.Add(*(getattr(step, side) for step in bound_steps())) for side in ("lhs", "rhs"))

@@ -123,11 +123,12 @@ def with_short_moments(deviation: sp.Expr) -> sp.Expr:
 
 @equation(9, kind="identity", verdict="exact under what the paper has assumed",
           api=("cdlm.theory.divergence.modulated_kl", "cdlm.theory.divergence.kl_after_modulation"),
-          note="Under Eqs. 5 and 6 with sigma_s = 1, which the paper assumes before Eq. 5. For other deviations no form "
-               "with a factor holds; to keep the sigma_s of Eq. 6 alone brings it no nearer to the exact moments.",
+          note="Under Eqs. 5 and 6 with sigma_s = 1, which the paper assumes before Eq. 5. For other "
+               "deviations no form with a factor holds; to keep the sigma_s of Eq. 6 alone brings it "
+               "no nearer to the exact moments.",
           slip="The last form has lost its sum over coordinates.")
 def eq_9() -> sp.Eq:
-    """Divergence of two modulated codes. Eq. 7 with the short moments of Eqs. 5 and 6, sigma_s = 1; one coordinate."""
+    """Divergence of two modulated codes. Eq. 7 with Eqs. 5 and 6 at sigma_s = 1; one coordinate."""
     return sp.Eq(divergence_st_ts, with_short_moments(eq_6().rhs.subs(sigma_s, 1)))
 
 
@@ -137,8 +138,9 @@ def modulated_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor, g
                  keep_sigma: bool = False) -> Tensor:
     """Eq. 9: divergence in nats of two codes with the short moments of Eqs. 5 and 6.
 
-    All are (..., latent) of one shape, deviations > 0, ``gamma1`` > 0; the result is (...). With ``keep_sigma`` the
-    denominator has the sigma_s of Eq. 6, too. Raises ValueError where shapes differ or gamma1 is not positive.
+    All are (..., latent) of one shape, deviations > 0, ``gamma1`` > 0; the result is (...). With
+    ``keep_sigma`` the denominator has the sigma_s of Eq. 6, too. Raises ValueError where shapes differ
+    or gamma1 is not positive.
     """
     check_same_shape(mu_s, sigma_s, mu_t, sigma_t)
     if gamma1 <= 0:

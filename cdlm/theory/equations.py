@@ -15,8 +15,9 @@ __all__ = ["Equation", "KINDS", "VERDICTS", "equation"]
 # 92_ledger: A derivation is a function
 
 KINDS = ("definition", "identity", "approximation", "inequality", "algorithm", "cited theorem")
-VERDICTS = ("exact", "exact under stated assumptions", "exact under what the paper has assumed",
-            "approximation with error", "faithful quotation", "misprint, corrected")
+VERDICTS = ("exact", "exact under stated assumptions",
+            "exact under what the paper has assumed", "approximation with error",
+            "faithful quotation", "misprint, corrected")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Equation:
     verdict: str                            # one of VERDICTS
     api: tuple[str, ...]                    # dotted names of the functions that compute it
     note: str                               # the assumption, the error, or the correction; "" where there is none
-    slip: str                               # what the print has lost of a statement that is clear; "" where nothing
+    slip: str                               # what the print has lost and nothing rests on, or ""
     derivation: str                         # dotted name of the derivation itself
     derive: Callable[[], object]            # gives the checked symbolic form, of SymPy
 

@@ -67,7 +67,7 @@ class LedgerError(RuntimeError):
 
 
 def place_of(name: str, shelf: Library | None = None) -> Place:
-    """Module and name of the dotted ``name`` of a function, class or method. Raises LedgerError."""
+    """Module and name of the dotted ``name`` of a function or class. Raises LedgerError."""
     found = find(shelf or library(), name)
     if found is None or found[1] not in found[0].units:
         raise LedgerError(f"there is no {name!r} in the package")
@@ -84,11 +84,13 @@ def home(name: str) -> Path:
 # 92_ledger: Fingerprints of a row
 
 def fingerprint(shelf: Library, places: Iterable[Place]) -> str:
-    """SHA-256 over the code reached from some definitions, shortened; the same on every machine."""
-    return hashlib.sha256(json.dumps(closure(shelf, places)).encode()).hexdigest()[:16]
+    """SHA-256 over the code reached from definitions, shortened; the same on every machine."""
+    code = json.dumps(closure(shelf, places))
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
-def fingerprints(eq: Equation, tests: list[str], shelf: Library | None = None) -> dict[str, str]:
+def fingerprints(eq: Equation, tests: list[str],
+                 shelf: Library | None = None) -> dict[str, str]:
     """Of the derivation, of the functions, and, where there is a checkout, of the tests.
 
     Tests are named as pytest does it, "tests/equations/test_x.py::test_y".
@@ -189,10 +191,10 @@ def rows(recorded: dict | None = None) -> list[Row]:
     for number in NUMBERS:
         outcome, eq = recorded["equations"].get(str(number), {}), known.get(number)
         if eq is None:
-            found.append(Row(number, "", "", "", "", "", "", False, "no chapter derives it", "", [], []))
+            found.append(Row(number, *[""] * 6, False, "no chapter derives it", "", [], []))
             continue
         why = judge(eq, outcome, shelf)
-        found.append(Row(number, eq.title, outcome.get("statement", ""), eq.kind, eq.verdict,
-                         eq.note, eq.slip, not why, why, chapter_of(eq), list(eq.api),
+        shown = eq.title, outcome.get("statement", ""), eq.kind, eq.verdict, eq.note, eq.slip
+        found.append(Row(number, *shown, not why, why, chapter_of(eq), list(eq.api),
                          list(outcome.get("tests", {}))))
     return found

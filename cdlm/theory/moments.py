@@ -88,7 +88,8 @@ def expect_code(value: sp.Expr) -> sp.Expr:
           api="cdlm.moments.modulated_mean",
           note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper "
                "assumes, is not needed.",
-          slip="The middle line has lost the factor sigma_s before gamma_2 E[epsilon], which is zero.")
+          slip="The middle line has lost the factor sigma_s before gamma_2 E[epsilon], "
+               "which is zero.")
 def eq_3() -> sp.Eq:
     """The mean of a modulated code. By linearity of the expectation, for a feature of any distribution."""
     return sp.Eq(mu_st, expect_code(eq_1().rhs))
@@ -150,4 +151,4 @@ def simplified_sigma_error(sigma_s: Tensor, sigma_t: Tensor, sigma_h: Tensor, ga
     """
     total = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2)) + gamma1 * sigma_t
     by_feature = gamma1 * (sigma_h - sigma_t) * (gamma1 * (sigma_h + sigma_t) / total)
-    return sigma_s * (by_feature + gamma2 * (gamma2 / total))           # no square that could overflow or vanish
+    return sigma_s * (by_feature + gamma2 * (gamma2 / total))       # no square to overflow or vanish

@@ -120,7 +120,8 @@ def symmetric_by_gap() -> tuple[sp.Expr, sp.Expr]:
 
 @equation(13, kind="inequality", verdict="exact",
           api=("cdlm.theory.partial.symmetric_kl", "cdlm.theory.partial.symmetric_kl_bound"),
-          slip="All sums over coordinates are lost. Each logarithm has the factor 1, where 1/2 is printed; they cancel.")
+          slip="All sums over coordinates are lost. Each logarithm has the factor 1, where 1/2 is "
+               "printed; they cancel.")
 def eq_13() -> sp.Tuple:
     """Symmetrized divergence, and the square that the bound drops. Integrated; one coordinate."""
     square, rest = symmetric_by_gap()
@@ -181,7 +182,7 @@ def pm1_reduction(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) 
     """
     total, gap = sigma_s + sigma_t, mu_s - mu_t
     smaller, larger = torch.minimum(sigma_s, sigma_t), torch.maximum(sigma_s, sigma_t)
-    scale = (sigma_s - sigma_t) / larger / smaller                 # in this order nothing overflows before the result does
+    scale = (sigma_s - sigma_t) / larger / smaller                 # in this order nothing overflows
     share = 1 + 2 * (sigma_s / total) * (sigma_t / total)          # what multiplies the squared gap
     return (share * (scale * gap).square() + (scale * total).square()).sum(-1) / 2
 
