@@ -300,11 +300,12 @@ def import_section(statements: set[str]) -> str:
     plain, members = set(), {}
     for statement in statements:
         if match := re.fullmatch(r"from (\S+) import (.+)", statement):
-            members.setdefault(match[1], set()).add(match[2])
+            renamed = match[2] if " as " in match[2] else ""        # on a line of its own
+            members.setdefault((match[1], renamed), set()).add(match[2])
         else:
             plain.add(statement)
     merged = []
-    for module, names in members.items():
+    for (module, _), names in members.items():
         listed = sorted(names, key=kind)
         line = f"from {module} import {', '.join(listed)}"
         if len(line) > WIDTH:
@@ -358,7 +359,7 @@ def public_face(modules: list[Module], homes: dict[str, str]) -> str:
         + "    if name not in _PLACES:\n"
         + '        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")\n'
         + "    module, original = _PLACES[name]\n    return getattr(import_module(module), original)\n"
-        + "\n\ndef __dir__() -> list[str]:\n    return sorted([*globals(), *__all__])\n"
+        + '\n\ndef __dir__() -> list[str]:\n    return [*__all__, "__version__"]\n'
     )
 
 
