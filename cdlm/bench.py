@@ -51,8 +51,6 @@ def seconds_each(work: Callable[[], object], times: int, device: str, rounds: in
     return min(taken)
 
 
-# 60_data: Is it fast?
-
 def bench_data(device: str = "cpu", batch_size: int = 64, batches: int = 200) -> dict[str, float | int | str]:
     """Measure images per second, against torchvision's MNIST in a DataLoader, and as a share of a CDLM training step.
 

@@ -99,8 +99,6 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-# 93_long_runs: Whole or not at all
-
 def sweep(path: Path) -> None:
     """Remove what killed processes left of their temporary neighbors of ``path``; nobody else may be writing it."""
     for left in path.parent.glob(f".{path.name}.*"):
@@ -138,8 +136,6 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be written ({error}); make room or name another folder") from None
 
-
-# 93_long_runs: One file
 
 def compare_runs(there: Mapping[str, object], here: Mapping[str, object]) -> str:
     """In which values two runs differ, such as "seed is 1 there and 0 here"; empty if in none."""

@@ -139,8 +139,6 @@ def bench_step_command(
     typer.echo(json.dumps(facts) if as_json else step_table(facts))
 
 
-# 73_fast: All of it in one command
-
 def bench_accuracy_command(
     source: Annotated[str, typer.Argument(help="labeled domain")] = "mnist",
     target: Annotated[str, typer.Argument(help="unlabeled domain; by default usps where its images are, else optdigits")] = "",
@@ -227,8 +225,6 @@ def parse_settings(words: list[str]) -> dict[str, object]:
     return settings
 
 
-# 91_command_line: The commands
-
 CHANGES = [change.name for change in fields(Augment)]
 SETTING_OPTION = typer.Option("--set", help="such as gamma1=0.5; repeatable")
 AUGMENT_OPTION = typer.Option(help=f"random change to all images, such as degrees=10; repeatable; {', '.join(CHANGES)}")
@@ -281,8 +277,6 @@ def accuracies(metrics: dict) -> str:
     return f"target accuracy {target} (source {metrics['source_accuracy']:.4f})"
 
 
-# 91_command_line: The commands
-
 @app.command("evaluate")
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="folder of a run")],
@@ -305,8 +299,6 @@ def record_command(
     typer.echo(f"{path}: {len(folders)} runs")
 
 
-# 91_command_line: The commands
-
 MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps, "translations": measure_translations,
                 "confusion": measure_confusion}
 
@@ -326,8 +318,6 @@ def measure_command(
         write_json(out, found)
     typer.echo(f"{out}: {what} of {len(folders)} runs")
 
-
-# 91_command_line: The commands
 
 def book_builder() -> str:
     """The version of Jupyter Book, and what to do if it cannot build this book."""
@@ -364,8 +354,6 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a
         for name, text in group.items():
             typer.echo(f"  {name:14} {text}")
 
-
-# 91_command_line: The commands
 
 data_app = typer.Typer(help="Which data sets there are, what of them is here, and getting the rest.", no_args_is_help=True)
 bench_app = typer.Typer(no_args_is_help=True)
@@ -481,8 +469,6 @@ def main() -> None:
     app()
 
 
-# 91_command_line: The commands
-
 BENCH_COMMANDS = [bench_app.command("step")(bench_step_command), bench_app.command("accuracy")(bench_accuracy_command)]
 
 
@@ -512,8 +498,6 @@ def summary(rows: list[dict]) -> str:
     return "\n".join(lines + [f"{r['table']:12} {r['task']:17} {r['method']:29} {r['recipe']:9} {number(r['paper']):>6} "
                               f"{number(r['mean']):>6} {number(r['std']):>6} {len(r['seeds'])}" for r in rows])
 
-
-# 94_reproduce: The commands
 
 RESULTS_OPTION = typer.Option(help="folder of the records")
 RUNS_FOLDER = Path("book/results/runs")

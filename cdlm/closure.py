@@ -72,8 +72,6 @@ def of_package(name: str | None) -> bool:
     return name is not None and name.split(".")[0] == "cdlm"
 
 
-# 92_ledger: Code without what changes no result
-
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -95,8 +93,6 @@ def without_annotations(function: ast.FunctionDef) -> None:
             part.annotation = ast.Constant(None)
 
 
-# 92_ledger: Code without what changes no result
-
 def without_package(body: list[ast.stmt]) -> list[ast.stmt]:
     """A block of statements without imports from the package."""
     def ours(node: ast.stmt) -> bool:
@@ -106,8 +102,6 @@ def without_package(body: list[ast.stmt]) -> list[ast.stmt]:
         return bool(names) and all(of_package(alias.name) for alias in names)
     return [node for node in body if not ours(node)]
 
-
-# 92_ledger: Code without what changes no result
 
 def bare(node: ast.AST) -> ast.AST:
     """A copy without docstrings, annotations of functions, and imports from the package."""
@@ -152,8 +146,6 @@ def chain(node: ast.AST) -> tuple[str, ...]:
     return (node.id, *names) if isinstance(node, ast.Name) else ()
 
 
-# 92_ledger: Names that a statement uses
-
 def chains(tree: ast.AST) -> set[tuple[str, ...]]:
     """All dotted names in a tree, each as long as it stands there."""
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -173,8 +165,6 @@ def imported(tree: ast.AST) -> dict[str, str]:
     return found
 
 
-# 92_ledger: Names that a statement uses
-
 SEARCHES = {"import_module", "iter_modules", "walk_packages"}
 
 
@@ -193,8 +183,6 @@ def searched(tree: ast.AST) -> set[str]:
     named = [text.rstrip(".") for text in texts(tree) if dotted.fullmatch(text)]
     return {name for name in named if of_package(name)} if named else {"cdlm"}
 
-
-# 92_ledger: Names that a statement uses
 
 def commands(tree: ast.AST) -> set[str]:
     """Commands of the package that a statement runs as processes; "" is any of them."""
@@ -233,8 +221,6 @@ class Room:
     imports: dict[str, str]
 
 
-# 92_ledger: A module, statement by statement
-
 def asks_for(node: ast.AST) -> set[tuple[str, ...]]:
     """Names that pytest passes to a test or a fixture: its parameters."""
     if not isinstance(node, ast.FunctionDef):
@@ -254,8 +240,6 @@ def read_statement(node: ast.stmt) -> Statement:
                      commands(node), texts(node))
 
 
-# 92_ledger: A module, statement by statement
-
 def registered(node: ast.stmt) -> set[str]:
     """Names with which functions are registered: by a decorator, or as app.command("x")(f)."""
     if isinstance(node, DEFINITIONS):
@@ -274,8 +258,6 @@ def altered(node: ast.stmt) -> set[str]:
               and isinstance(getattr(part, "ctx", None), ast.Store)]
     return set() if isinstance(node, DEFINITIONS) else {names[0] for names in stored if names}
 
-
-# 92_ledger: A module, statement by statement
 
 @functools.cache
 def read_room(source: str) -> Room:
@@ -336,8 +318,6 @@ class Library:
         return [self.read(file) for file in sorted(files)]
 
 
-# 92_ledger: From name to name
-
 Place = tuple[Room, str]
 
 
@@ -355,8 +335,6 @@ def find(library: Library, dotted: str) -> Place | None:
         return room, name if name in room.units else "__getattr__"
     return None
 
-
-# 92_ledger: From name to name
 
 def command_places(library: Library, word: str) -> list[Place]:
     """Definitions behind a command: what is registered under its name; for "" all there is."""
@@ -380,8 +358,6 @@ def followed(library: Library, room: Room, names: tuple[str, ...],
     return places
 
 
-# 92_ledger: From name to name
-
 def next_places(library: Library, room: Room,
                 statement: Statement) -> list[tuple[str, Place | str]]:
     """Where a statement leads, each place with the name by which it is known there."""
@@ -398,8 +374,6 @@ def next_places(library: Library, room: Room,
               for place in command_places(library, word)]
     return library.steps.setdefault(id(statement), found)
 
-
-# 92_ledger: From name to name
 
 def closure(library: Library, start: Iterable[Place],
             own: Room | None = None) -> dict[str, str]:

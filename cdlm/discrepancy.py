@@ -104,8 +104,6 @@ def gaussian_mmd_squared(mu_x: Tensor, sigma_x: Tensor, mu_y: Tensor, sigma_y: T
     return within - 2 * expected_kernel(mu_x - mu_y, sigma_x**2 + sigma_y**2, width)
 
 
-# 54_alignment: Check it: Gaussians in closed form
-
 def median_width(x: Tensor, y: Tensor) -> Tensor:
     """Median distance between points of both samples together: a usual width of the kernel; at least 1e-6, detached."""
     return torch.pdist(torch.cat([x, y]).detach()).median().clamp(min=1e-6)

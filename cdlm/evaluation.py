@@ -106,8 +106,6 @@ def regress(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     return slope, slope * dx.square().mean(0).sqrt() / dy.square().mean(0).sqrt()
 
 
-# 50_moments: On a trained model
-
 def sampled_moments(own: Encoded, h_other: Tensor, gamma1: float, gamma2: float, draws: int,
                     generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean and deviation of codes drawn by ``modulate`` for each own image, (N, latent) each.
@@ -141,8 +139,6 @@ def variance_parts(own: Encoded, h_other: Tensor, gamma1: float = 1.0, gamma2: f
     return VarianceParts(centers.var(0, correction=0), scale * gamma1**2 * spread, scale * gamma2**2)
 
 
-# 50_moments: On a trained model
-
 QUANTILE_LEVELS = tuple(level / 40 for level in range(1, 40))
 
 
@@ -172,8 +168,6 @@ def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, dra
     }
     return {name: rounded(value) for name, value in found.items()}
 
-
-# 50_moments: On a trained model
 
 def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator, pairs: int = 10_000) -> dict[str, Tensor]:
     """Distances between two means, before and after modulation: of the two domains, and root mean square of random pairs.
@@ -233,8 +227,6 @@ def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int 
     return torch.cat([function(part) for part in x.split(batch_size)])
 
 
-# 74_evaluation: Four ways to read one model
-
 def pair_codes(model: Method, s: Encoded, t: Encoded, generator: torch.Generator) -> Codes:
     """The four codes of pairs of encoded images, (N, latent) each, by the map and the weights of the model's config.
 
@@ -244,8 +236,6 @@ def pair_codes(model: Method, s: Encoded, t: Encoded, generator: torch.Generator
     eps = torch.randn(4, *s.mu.shape, generator=generator, dtype=s.mu.dtype).to(s.mu.device)
     return transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
 
-
-# 74_evaluation: Four ways to read one model
 
 def translations(model: Method, source_images: Tensor, images: Tensor, seed: int = 0,
                  paths: Sequence[str] | None = None) -> dict[str, Tensor]:
@@ -269,8 +259,6 @@ def translations(model: Method, source_images: Tensor, images: Tensor, seed: int
              "x_tilde_t": lambda: in_batches(model.decoder, codes.u_t.float())}
     return {path: drawn[path]() for path in paths}
 
-
-# 74_evaluation: Four ways to read one model
 
 def features_of(model: Method, images: Tensor, domain: str = "target") -> Tensor:
     """What a method compares domains in, (N, ...), of byte images (N, C, H, W) of a domain."""
@@ -319,8 +307,6 @@ def confusion(predicted: Tensor, labels: Tensor, classes: int = 10) -> Tensor:
         raise ValueError(f"classes are not all in 0..{classes - 1}")
     return torch.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
-
-# 74_evaluation: Confusion: which classes
 
 class Flip(NamedTuple):
     """Images of class ``true`` that are ``seen`` as another: how many, and what share of their class."""

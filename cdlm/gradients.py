@@ -45,8 +45,6 @@ def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
     return GradientReversal.apply(x, strength)
 
 
-# 40_cdlm: The discriminator, and how to learn against it
-
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
     """Warm-up of the reversal: 0 at ``progress`` 0, close to ``maximum`` from about a half of training on."""
     return maximum * (2 / (1 + math.exp(-10 * progress)) - 1)
@@ -102,8 +100,6 @@ class Seam(torch.autograd.Function):
         cut = [n, len(after) - n] if 0 < n < len(after) else [len(after)]
         return None, None, gradient, *torch.autograd.grad(ctx.parts, ctx.parameters, after.split(cut), allow_unused=True)
 
-
-# 72_algorithm: One pass: a seam between two networks
 
 def seam(network: nn.Module, z: Tensor, reaching: int) -> Reach:
     """Output of ``network`` for ``z`` (N, ...) three times, with a gradient to the input for the first ``reaching`` rows only.

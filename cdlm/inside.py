@@ -98,8 +98,6 @@ def share_seen(images: Tensor, others: Tensor) -> float:
     return sum(image.numpy().tobytes() in known for image in images) / len(images)
 
 
-# 83_inside: What may be shown
-
 def to_bytes(images: Tensor) -> Tensor:
     """Images in [-1, 1] as bytes; the inverse of ``normalize`` on what bytes can hold."""
     return ((images.detach().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
@@ -149,8 +147,6 @@ def load_trained(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
     return spec, model, source, target
 
 
-# 83_inside: Translations, with their failures
-
 def translation_record(folder: Path, count: int = 12, seed: int = 0, checked: int = 2000) -> dict:
     """Translations by a stored run: rows x_t, x_hat_ts, x_tilde_t of ``count`` test images, half of them failures.
 
@@ -174,8 +170,6 @@ def translation_record(folder: Path, count: int = 12, seed: int = 0, checked: in
             "rows": {path: png_text(to_bytes(x[chosen])) for path, x in drawn.items()},
             "data": data_checksums(source, target) | {"shown": checksum(split)}, "provenance": provenance("cpu")}
 
-
-# 83_inside: Translations, with their failures
 
 def measure_runs(folders: Iterable[Path], what: str, measure_one: Callable[[Path], dict]) -> dict:
     """A record of something measured on stored runs that differ in their seed only. Raises RunError for others."""
@@ -215,8 +209,6 @@ def nearest_agreement(features_s: Tensor, features_t: Tensor, labels_s: Tensor, 
     """Share of target points (N, size) whose nearest source point (M, size) has their class."""
     return accuracy(labels_s[torch.cdist(features_t, features_s).argmin(1)], labels_t)
 
-
-# 83_inside: A map, and the numbers it needs
 
 def map_record(folder: Path, count: int = 300, seed: int = 0) -> dict:
     """t-SNE maps of ``count`` test images of each domain as a stored run sees them, with the numbers that belong beside them.

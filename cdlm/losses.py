@@ -106,8 +106,6 @@ def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t
     return beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t)
 
 
-# 53_objective: Equation 20: two images, or two likelihoods?
-
 def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
                    beta1: float = 0.1, beta2: float = 0.01, reduction: str = "sum") -> Tensor:
     """The L1 variant of Eq. 20: absolute error, ``reduction`` over pixels, mean over the batch; a scalar.

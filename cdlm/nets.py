@@ -66,8 +66,6 @@ def conv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int
     return nn.Sequential(convolution, norm(c_out, normalization), nn.LeakyReLU(0.01))
 
 
-# 10_domain_shift: The network
-
 def halvings(size: int) -> int:
     """How often images (B, C, size, size) are halved until their side is 7 or 8. Raises ValueError for other sizes."""
     if size not in (28, 32, 64):
@@ -123,8 +121,6 @@ class ConvTrunk(nn.Sequential):
             found.append(x)
         return found
 
-
-# 20_vae: The networks
 
 def deconv_block(c_in: int, c_out: int, kernel: int, stride: int = 1, padding: int = 0,
                  normalization: str = "group") -> nn.Sequential:
@@ -235,8 +231,6 @@ def tap_place(tap: str, features: str = "deep", convolutions: int = 4) -> int:
     return convolutions - 1 if tap == "last" else names.index(tap)
 
 
-# 70_networks: Where h is read
-
 def tap_of_table5(name: str, size: int = 28) -> str:
     """The tap that we read a column of the paper's Table 5 as, "Conv4", "Conv5" or "Convlast", counted from the end.
 
@@ -272,8 +266,6 @@ def principal_components(x: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]
     largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
     return mean, directions * largest.sign(), scale
 
-
-# 70_networks: Shallow features
 
 class PCAFeatures(nn.Module):
     """Whitened principal components of images: no gradient trains them, ``fit`` computes them once.
@@ -342,8 +334,6 @@ def set_chunks(network: nn.Module, chunks: int) -> None:
             module.chunks = chunks
 
 
-# 70_networks: Normalization and company
-
 class DomainBatchNorm(nn.Module):
     """Batch normalization of (B, C, H, W) with statistics of its own for each domain, and one scale and shift for both.
 
@@ -371,8 +361,6 @@ class DomainBatchNorm(nn.Module):
         weight, bias = (value.to(x.dtype)[:, None, None] for value in (self.weight, self.bias))
         return torch.addcmul(bias, x, weight)
 
-
-# 70_networks: Normalization and company
 
 @contextmanager
 def facing(network: nn.Module, domain: str) -> Iterator[None]:

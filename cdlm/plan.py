@@ -86,8 +86,6 @@ class Job(NamedTuple):
     spec: RunSpec
 
 
-# 94_reproduce: From a table to runs
-
 def in_color_domain(task: str) -> bool:
     """Whether a domain of a task is in color, which is known without any label."""
     return any(domain in COLORED for domain in task.split("-"))
@@ -117,8 +115,6 @@ def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
                    augment, strong)
     return Job(f"{task}_{variant.name}_s{seed}", spec)
 
-
-# 94_reproduce: From a table to runs
 
 FAITHFUL = Variant("faithful", "cdlm", bare=True)
 IMPROVED = Variant("improved", "improved")
@@ -169,8 +165,6 @@ def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
                         ("without a decoder", "improved", CONTROL)],
     }
 
-
-# 94_reproduce: From a table to runs
 
 TABLE_TASKS = {
     "table2": TASKS, "table3": tuple(PAPER["table3"]["both"]), "table5": tuple(PAPER["table5"]["Convlast"]),

@@ -53,8 +53,6 @@ class Team:
         return bool(self.least(torch.tensor(float(opinion), device=self.device))) if self.size > 1 else opinion
 
 
-# 93_long_runs: Several processes
-
 @contextmanager
 def team_of(device: str) -> Iterator[Team]:
     """The team that torchrun has started this process in, or a team of one. On "cuda" each process takes a GPU of its own."""

@@ -149,8 +149,6 @@ def is_valid(path: Path, spec: RunSpec) -> bool:
     return RECORDED <= found.keys() and is_run_of(spec, found["spec"])
 
 
-# 94_reproduce: One run, one record
-
 EXPECTED = (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError, DataError, OSError)
 
 
@@ -266,8 +264,6 @@ def by_dask(address: str, workers: int) -> Callable:
                 yield future.result()
     return carry
 
-
-# 94_reproduce: The queue
 
 def need_folder(folder: Path) -> Path:
     """``folder``, absolute, made if need be, into which files can be written. Raises RunError where they cannot."""

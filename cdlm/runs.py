@@ -140,8 +140,6 @@ class RunSpec:
     strong: dict[str, float] = field(default_factory=dict)      # and to those target images that come a second time, if any
 
 
-# 90_runs: What defines a run
-
 def build_config(method: str, settings: dict[str, object]) -> Settings:
     """The method's config with ``settings`` in place. Raises RunError for unknown methods and names, wrong types and values."""
     if method not in METHODS:
@@ -300,8 +298,6 @@ def discard(folder: Path) -> None:
         folder.rmdir()
 
 
-# 90_runs: Where a run lives until it is finished
-
 @contextmanager
 def partial_folder(out: Path, spec: RunSpec) -> Iterator[Path]:
     """The folder that a run of ``spec`` works in, alone; it becomes ``out`` when the block ends well.
@@ -352,8 +348,6 @@ def finish(folder: Path, out: Path, release: Callable[[], object]) -> None:
     flush(out.parent)
     (out / LOCK).unlink(missing_ok=True)
 
-
-# 90_runs: Where a run lives until it is finished
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
@@ -441,8 +435,6 @@ def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
         yield add
 
 
-# 90_runs: Running
-
 class Snapshots:
     """What a method was found to be at evenly spaced steps of its training; ``take`` is called with each row of the log."""
 
@@ -463,8 +455,6 @@ class Snapshots:
         self.found.append({"step": step, "seconds": round(seconds, 1), **values})
         write_json(self.path, {"snapshots": self.found})
 
-
-# 90_runs: Running
 
 def check_work(spec: RunSpec, team: Team) -> None:
     """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
@@ -607,8 +597,6 @@ def record(folders: Iterable[Path]) -> dict:
     return {"spec": without_seed[0], "config": config,
             "runs": [{"seed": r["spec"]["seed"], **r["metrics"]} for r in runs]}
 
-
-# 90_runs: From runs to a record
 
 OLD_NAMES = {"source": "source-only", "source-bare": "source-only-bare", "target": "target-only",
              "dann": "adversarial", "dann-bare": "adversarial-bare"}

@@ -47,8 +47,6 @@ def information_score(logits: Tensor) -> float:
     return float(torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean())
 
 
-# 74_evaluation: Choosing without labels
-
 def snd_score(logits: Tensor, temperature: float = 0.05) -> float:
     """Soft neighborhood density of predictions (N, classes), in nats; in [0, log(N - 1)], larger is better.
 

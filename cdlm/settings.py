@@ -60,8 +60,6 @@ Count = Annotated[int, Span(1)]
 S = TypeVar("S", bound="Settings")
 
 
-# 90_runs: Settings
-
 @cache
 def kinds_of(cls: type) -> dict[str, object]:
     """The annotation of each field of a data class, by name."""
@@ -87,8 +85,6 @@ def check_settings(config: Settings) -> None:
         if wanted := refusal(kind, value := vars(config)[name]):
             raise ValueError(f"{name} is {value!r}; it must be {wanted}")
 
-
-# 90_runs: Settings
 
 class Settings:
     """Base of frozen data classes whose fields are settings, or groups: again such classes."""
@@ -119,8 +115,6 @@ def flat(config: Settings) -> dict[str, object]:
     return found
 
 
-# 90_runs: Settings
-
 @dataclass(frozen=True)
 class Images(Settings):
     """What a method has to know of its images: channels, height and width, number of classes."""
@@ -129,8 +123,6 @@ class Images(Settings):
     size: Literal[28, 32, 64] = 28
     classes: Count = 10
 
-
-# 90_runs: Settings
 
 def with_flat(config: S, settings: Mapping[str, object]) -> S:
     """``config`` with some settings of it, or of its groups, replaced.

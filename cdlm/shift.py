@@ -82,8 +82,6 @@ def subsample(split: Split, count: int, seed: int, skip: int = 0) -> Split:
     return Split(split.images[chosen], split.labels[chosen])
 
 
-# 62_domains: Five numbers for a pair
-
 def pixel_facts(images: Tensor) -> dict[str, float]:
     """Mean and standard deviation of all pixels of images (N, C, H, W), bytes, as shares of 255; and the share that is 0."""
     values = images.double() / 255
@@ -108,8 +106,6 @@ def nearest_neighbor(train: Split, test: Split) -> float:
     x, q = (split.images.flatten(1).numpy() / np.float32(255) for split in (train, test))
     return float(KNeighborsClassifier(1, algorithm="brute").fit(x, train.labels.numpy()).score(q, test.labels.numpy()))
 
-
-# 62_domains: Five numbers for a pair
 
 COUNTS = {"count": 400, "gallery": 2000, "queries": 1000}
 
@@ -192,8 +188,6 @@ def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequenc
     return joined(kept, new) if kept else new
 
 
-# 62_domains: The record of the whole sets
-
 def facts_of(domains: Mapping[str, Domain]) -> dict[str, object]:
     """What a record says of its domains: checksums of their images, how many, and of which shape."""
     return {"data": {f"{name}/{part}": checksum(getattr(domain, part))
@@ -218,8 +212,6 @@ def unmeasured(record: Mapping, pairs: Sequence[tuple[str, str]]) -> dict[str, o
         rest["video"] = record["video"]
     return rest if left else None
 
-
-# 62_domains: The record of the whole sets
 
 def check_joinable(kept: Mapping, new: Mapping) -> None:
     """Raise DataError unless two records have the same settings, and the same images where both have some."""

@@ -117,8 +117,6 @@ LADDER = {
 COMPILED = {"+ compiled": Way("fused", "bfloat16", channels_last=True, compiled=True, keeps_memory=True, one_pass=True)}
 
 
-# 73_fast: One update in many ways
-
 GROUPS = (("phi", "xi"), ("theta", "theta_T"))          # who is updated with whom in Algorithm 1
 
 
@@ -143,8 +141,6 @@ def literal_step(trainer: Trainer, batch: DomainBatch, generator: torch.Generato
         for name in names:
             trainer.optimizers[name].step()
 
-
-# 73_fast: One update in many ways
 
 def random_batch(count: int, size: int, generator: torch.Generator, channels_last: bool = False) -> DomainBatch:
     """Random gray images (count, 1, size, size) in [-1, 1] and labels, on the generator's device."""
@@ -172,8 +168,6 @@ def make_step(way: Way, width: int = 16, batch_size: int = 64, size: int = 28, d
         return lambda: trainer.step(batch, generator)
     return lambda: literal_step(trainer, batch, generator, way.written == "lean")
 
-
-# 73_fast: One update in many ways
 
 def way_gradients(way: Way, model: CDLM, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
     """The gradients that a way gives at the same parameters, by learner, each as one long vector."""
@@ -264,8 +258,6 @@ def layers_of(network: nn.Module, x: Tensor) -> list[Layer]:
     return found
 
 
-# 73_fast: How much arithmetic there is
-
 def network_flops(model: CDLM, batch_size: int) -> dict[str, tuple[int, int]]:
     """FLOPs of a pass of ``batch_size`` images forward through each network, and those of its first layer."""
     x, there = model.images, next(model.parameters())
@@ -277,16 +269,12 @@ def network_flops(model: CDLM, batch_size: int) -> dict[str, tuple[int, int]]:
     return {name: (sum(found), found[0]) for name, found in counts.items()}
 
 
-# 73_fast: How much arithmetic there is
-
 PASSES = {
     "fused": {"encoder": (2, 2, 2, 0), "decoder": (4, 4, 6, 2), "classifier": (3, 3, 3, 3), "discriminator": (2, 2, 2, 2)},
     "lean": {"encoder": (4, 2, 2, 0), "decoder": (8, 4, 6, 2), "classifier": (6, 3, 5, 4), "discriminator": (4, 2, 2, 2)},
     "literal": {"encoder": (4, 4, 4, 0), "decoder": (8, 6, 6, 6), "classifier": (6, 6, 6, 4), "discriminator": (4, 2, 2, 2)},
 }
 
-
-# 73_fast: How much arithmetic there is
 
 def step_flops(model: CDLM, batch_size: int, written: str = "fused") -> int:
     """FLOPs of the linear layers in one step of the default config, from the shapes of layers and ``PASSES``."""
@@ -296,8 +284,6 @@ def step_flops(model: CDLM, batch_size: int, written: str = "fused") -> int:
         total += (forward + weights + data) * whole - (data - through_first) * first
     return total
 
-
-# 73_fast: How much arithmetic there is
 
 class FlopCount(TorchDispatchMode):
     """Counts the multiplications and additions of what is done inside of it, by PyTorch's own formulas."""
@@ -340,8 +326,6 @@ def copy_work(device: str, size: int = 2**26) -> tuple[Callable[[], object], int
     return (lambda: back.copy_(there)), 2 * size
 
 
-# 73_fast: What the machine could do
-
 def interleaved(works: Mapping[str, Callable[[], object]], rounds: int, device: str = "cpu",
                 before: Callable[[str], None] = lambda name: None) -> dict[str, list[float]]:
     """Seconds of each work in each round; ``before(name)`` is called, and the work done once, before it is timed."""
@@ -357,8 +341,6 @@ def interleaved(works: Mapping[str, Callable[[], object]], rounds: int, device: 
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
-
-# 73_fast: What the machine could do
 
 @contextmanager
 def noted_inputs(networks: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[nn.Module, Tensor]]]:
@@ -386,8 +368,6 @@ def layer_work(layer: nn.Module, x: Tensor, precision: str) -> Callable[[], obje
         torch.autograd.grad(y, (x, layer.weight), y.detach())
     return work
 
-
-# 73_fast: What the machine could do
 
 def measure_layers(width: int, batch_size: int, rounds: int, device: str = "cpu") -> list[dict[str, object]]:
     """Time, FLOPs and least traffic of each layer of encoder, decoder and classifier, forward and backward, two precisions.
@@ -426,8 +406,6 @@ def keep_memory(keep: bool = True) -> bool:
     library = ctypes.CDLL(None)
     return bool(library.mallopt(-3, from_system) and library.mallopt(-1, trim))     # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
 
-
-# 73_fast: The ladder
 
 def measure_ladder(ways: Mapping[str, Way], width: int, batch_size: int, rounds: int, device: str = "cpu",
                    matrix: int = 2048) -> dict[str, dict]:
@@ -475,8 +453,6 @@ def peak_memory(work: Callable[[], object], device: str = "cpu") -> int:
         most = max(most, total)
     return most
 
-
-# 73_fast: Larger batches, networks, images
 
 GROWTH = {"batch size": (16, 64, 256), "width": (16, 32, 64), "image size": (28, 32, 64)}     # the others as in the book
 
@@ -530,8 +506,6 @@ class Stopwatch:
         return reversal_strength(self.done / self.steps)
 
 
-# 73_fast: Seconds to an accuracy, beside other libraries
-
 def race_ours(method: Method, source: Domain, target: Domain, watch: Stopwatch, batch_size: int) -> None:
     """Train one of our methods until the stopwatch says stop."""
     generator, trainer = torch.Generator().manual_seed(0), Trainer(method.train(), watch.steps)
@@ -548,8 +522,6 @@ def dann_optimizer(model: DANN, watch: Stopwatch) -> tuple[torch.optim.Optimizer
     optimizer = torch.optim.SGD(learner.parameters, learner.lr, momentum=learner.momentum)
     return optimizer, LambdaLR(optimizer, lambda done: learner.schedule(done / watch.steps))
 
-
-# 73_fast: Seconds to an accuracy, beside other libraries
 
 def race_pytorch_adapt(model: DANN, source: Domain, target: Domain, watch: Stopwatch, batch_size: int) -> None:
     """The same for pytorch-adapt's DANNHook, fed by its own joint data set through a DataLoader. Raises ImportError."""
@@ -572,8 +544,6 @@ def race_pytorch_adapt(model: DANN, source: Domain, target: Domain, watch: Stopw
             if watch.stop_after_step(model, model.logits):
                 return
 
-
-# 73_fast: Seconds to an accuracy, beside other libraries
 
 class ReversedGuess(nn.Module):
     """The discriminator of ``model`` behind a gradient reversal of a strength that can be set, as a probability."""
@@ -603,8 +573,6 @@ class RaceOver(Exception):
     """The way out of a training loop that is not ours."""
 
 
-# 73_fast: Seconds to an accuracy, beside other libraries
-
 def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch, batch_size: int) -> None:
     """The same for skada's DANN, in its own loop, which a callback watches. Raises ImportError if skada is missing."""
     deep, callbacks = (importlib.import_module(name) for name in ("skada.deep", "skorch.callbacks"))
@@ -628,8 +596,6 @@ def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch, ba
     except RaceOver:
         pass
 
-
-# 73_fast: Seconds to an accuracy, beside other libraries
 
 RACERS = {
     "CDLM": (CDLM, race_ours), "DANN": (DANN, race_ours),
@@ -686,8 +652,6 @@ def measure_ladders(widths: tuple[int, ...], ways: Mapping[str, Way], batch_size
     return {"ladder": ladders, "profile": profiles}
 
 
-# 73_fast: All of it in one command
-
 def fractions(ladders: Mapping[str, dict], batch_size: int) -> dict[str, object]:
     """The few numbers that a ladder comes down to: narrowest width for speed, widest for shares of the peak."""
     narrow, *_, wide = [*ladders, list(ladders)[-1]]
@@ -705,8 +669,6 @@ def fractions(ladders: Mapping[str, dict], batch_size: int) -> dict[str, object]
             "peak_fraction_float32": max(shares["float32"]), "peak_fraction_bfloat16": max(shares["bfloat16"]),
             "images_per_s": round(2 * batch_size * 1000 / min(row["min_ms"] for row in rows.values()), 1)}
 
-
-# 73_fast: All of it in one command
 
 QUICK = ("literal", "fused", "+ channels last", "+ bfloat16")          # with --quick
 
@@ -737,8 +699,6 @@ def measure_step(device: str = "cpu", quick: bool = False, compiled: bool = Fals
             "growth": measure_growth(growth, max(1, rounds // 2), device), "provenance": provenance(device),
             "load": [round(load, 2), round(load_of_machine(), 2)], "seconds": round(time.monotonic() - start, 1)}
 
-
-# 73_fast: All of it in one command
 
 def step_table(record: Mapping[str, object]) -> str:
     """A record of ``measure_step`` as the text that the command prints."""

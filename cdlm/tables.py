@@ -93,8 +93,6 @@ def told(values: Mapping[int, float]) -> str:
     return f"{seen.mean():.3f}{spread} ({len(seen)})"
 
 
-# 80_digits: From records to numbers
-
 class Verdict(NamedTuple):
     """A word for differences of paired seeds, their number, and their mean with its interval; not a number without two seeds."""
 
@@ -141,8 +139,6 @@ def table_lines(table: str, ours: Mapping[str, Mapping[str, Mapping[int, float]]
             lines.append(f"  {row:27} {'-' if paper is None else format(paper, '.3f'):>6}   {told(by_task[task])}")
     return lines
 
-
-# 80_digits: Table 2, the digits
 
 def accuracy_dots(ax: Axes, values: Mapping[str, Mapping[int, float]], paper: Mapping[str, float | None], title: str = "") -> Axes:
     """Draw a line for each row: seeds as filled dots, their mean as a bar, the paper's number as an open diamond.

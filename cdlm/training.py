@@ -79,8 +79,6 @@ def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     raise ValueError(f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
 
 
-# 72_algorithm: The engine
-
 class Trainer:
     """Optimizers and schedules of a method, and one iteration after the other, ``done`` of ``steps`` so far.
 
@@ -233,8 +231,6 @@ def own_labels(method: Trainable, images: Tensor) -> Tensor:
     return labels
 
 
-# 93_long_runs: Batches as a method asks for them
-
 class Feed:
     """Draws batches as a method asks for them: all alike or by class, with its own labels.
 
@@ -304,8 +300,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -
             raise ValueError("an optimizer's memory has not the shape of its parameters")
 
 
-# 93_long_runs: Everything that the next step reads
-
 class Course:
     """A training between two steps: trainer, feed, random numbers, log, and latest losses."""
 
@@ -374,8 +368,6 @@ class Loop:
 MAY_MOVE = ("device", "channels_last", "compile", "checkpoint", "checkpoint_every")
 
 
-# 93_long_runs: The loop
-
 def run_identity(method: Trainable, source: Domain, target: Domain, loop: Loop) -> dict[str, object]:
     """What a training follows from, in plain values: method, its config, the images, and the loop."""
     parts = [part for part in (method.config, method.images) if part is not None]
@@ -385,8 +377,6 @@ def run_identity(method: Trainable, source: Domain, target: Domain, loop: Loop) 
     how |= {name: str(how[name]) for name in ("augment", "strong")}
     return json.loads(json.dumps({"method": type(method).__name__} | asked | images | how))
 
-
-# 93_long_runs: The loop
 
 class Interrupted(KeyboardInterrupt):
     """Training was interrupted, and can be resumed; the message says how."""
@@ -479,8 +469,6 @@ def share_of(batch: DomainBatch, team: Team, order: torch.memory_format) -> Doma
     return replace(batch, **parts | images)
 
 
-# 93_long_runs: The loop, whole
-
 def close_step(course: Course, loop: Loop, team: Team, keep: bool,
                report: Callable[[dict], None] | None, write: Callable[[], None]) -> None:
     """What is due after a step: a row of the log, and, if it is to be kept, a checkpoint.
@@ -517,8 +505,6 @@ def stop_due(step: int, loop: Loop, team: Team, interrupted: bool) -> bool:
         return interrupted
     return is_row(step, loop) and not team.all_agree(not interrupted)
 
-
-# 93_long_runs: The loop, whole
 
 def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
           report: Callable[[dict], None] | None = None,

@@ -31,6 +31,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 """
+OLD_PAGES = tomllib.loads((ROOT / "book/_ext/old_pages.toml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +75,7 @@ def pages(build: subprocess.CompletedProcess) -> dict[Path, BeautifulSoup]:
 
 
 def chapters_of(pages: dict[Path, BeautifulSoup]) -> dict[str, BeautifulSoup]:
-    return {path.stem: page for path, page in pages.items() if re.match(r"\d\d_", path.stem)}
+    return {path.stem: page for path, page in pages.items() if re.match(r"\d\d_", path.stem) and path.stem not in OLD_PAGES}
 
 
 def words(page: BeautifulSoup) -> str:
@@ -178,6 +179,15 @@ def test_mathjax_is_local(pages: dict[Path, BeautifulSoup]) -> None:
         assert fonts, "formulas need their fonts"
 
 
+def test_old_addresses_lead_to_the_pages_of_today(pages: dict[Path, BeautifulSoup], build: subprocess.CompletedProcess) -> None:
+    for old, new in OLD_PAGES.items():
+        page = pages[build.html / f"{old}.html"]
+        assert page.select_one("meta[http-equiv=refresh]")["content"] == f"0; url={new}.html"
+        assert page.select_one("a[href]")["href"] == page.select_one("link[rel=canonical]")["href"] == f"{new}.html"
+        assert (build.html / f"{new}.html").is_file() and new not in OLD_PAGES
+        assert not (ROOT / f"book/{old}.ipynb").exists()
+
+
 # What stands on the pages
 
 RAW = re.compile(
@@ -271,8 +281,10 @@ def test_page_of_the_package_documents_every_public_name(pages: dict[Path, Beaut
             continue
         if f"module-cdlm.{module}" not in documented:
             missing.append(module)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        offered = next(ast.literal_eval(node.value) for node in body if ast.unparse(node).startswith("__all__ = "))
+        for node in body:
+            public = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in offered
             if public and f"cdlm.{module}.{node.name}" not in documented:
                 missing.append(f"{module}.{node.name}")
     assert missing == []

@@ -207,6 +207,112 @@ def test_generated_modules_import(house: House) -> None:
     assert (run.stdout, run.stderr) == ("3\n3 ['main'] False\n", "")
 
 
+# Names that stay inside
+
+
+def test_inner_names_are_in_the_module_and_not_in_what_it_offers(house: House) -> None:
+    house.write("10_a", code("def part():\n    return 1", "inner:low"), code("def whole():\n    return part()", "export:low"))
+    content = files(house)["low.py"]
+    assert '__all__ = ["whole"]\n' in content and "def part():" in content
+
+
+INNER_USES = {
+    "by name": ("pass", "def f():\n    return part()"),
+    "by an import": ("from cdlm.low import part", "def f():\n    return part()"),
+    "inside a function": ("pass", "def f():\n    from cdlm.low import part\n    return part()"),
+}
+
+
+@pytest.mark.parametrize(("imports", "source"), INNER_USES.values(), ids=INNER_USES)
+def test_another_module_cannot_use_an_inner_name(house: House, imports: str, source: str) -> None:
+    house.write("10_a", code("def part():\n    return 1", "inner:low"))
+    house.write("20_b", code(imports), code(source, "export:high"))
+    assert refusal(house) == "high uses 'part', an inner name of low; tag its cell export:low"
+
+
+def test_a_cell_is_inner_or_exported_and_its_names_are_unique_all_the_same(house: House) -> None:
+    house.write("10_a", code("x = 1", "export:low", "inner:low"))
+    assert "one module, not to 2" in refusal(house)
+    house.write("10_a", code("x = 1", "inner:low"), code("x = 2", "inner:high"))
+    assert refusal(house) == "10_a: 'x' is already exported to 'low' by 10_a"
+
+
+# The order in which a module can be loaded
+
+LOADED = {
+    "a base class": ("class B(A):\n    pass", "class A:\n    pass"),
+    "a decorator": ("@twice\ndef f():\n    return 1", "def twice(f):\n    return f"),
+    "a default": ("def f(x=ONE):\n    return x", "ONE = 1"),
+    "a value": ("TWO = one() + 1", "def one():\n    return 1"),
+    "a field": ("class A:\n    x: int = ONE", "ONE = 1"),
+    "what a called function reads": ("def one():\n    return ONE\n\n\nTWO = one() + 1", "ONE = 1"),
+}
+
+
+@pytest.mark.parametrize(("first", "needed"), LOADED.values(), ids=LOADED)
+def test_what_is_needed_while_a_module_is_loaded_stands_before(house: House, first: str, needed: str) -> None:
+    house.write("10_a", code("def other():\n    return 0", "export:low"), code(first, "export:low"))
+    house.write("20_b", code(needed, "export:low"))
+    content = files(house)["low.py"]
+    exec(content, {"__name__": "low"})
+    assert content.index("def other()") < content.index(needed) < content.index(first)
+
+
+def test_what_only_a_body_or_an_annotation_reads_may_stand_after(house: House) -> None:
+    house.write("10_a", code("def f(x: A) -> A:\n    return later(x)", "export:low"), code("class A:\n    y: B", "export:low"))
+    house.write("20_b", code("def later(x):\n    return x", "export:low"), code("class B:\n    pass", "export:low"))
+    content = files(house)["low.py"]
+    places = [content.index(word) for word in ("def f", "class A", "def later", "class B")]
+    assert places == sorted(places)
+
+
+def test_cells_that_need_each_other_are_refused(house: House) -> None:
+    house.write("10_a", code("ONE = TWO", "export:low"), code("TWO = ONE", "export:low"))
+    assert refusal(house) == "low cannot be loaded: 'ONE', 'TWO' need each other while it is"
+
+
+def test_one_comment_for_consecutive_cells_of_a_section(house: House) -> None:
+    cells = [code(f"{name} = 1", "export:low") for name in "abcd"]
+    house.write("10_a", "## First", *cells[:2], "## Second", cells[2])
+    house.write("20_b", "## Second", cells[3])
+    comments = [line for line in files(house)["low.py"].splitlines() if line.startswith("# ")]
+    assert comments == ["# 10_a: First", "# 10_a: Second", "# 20_b: Second"]
+
+
+# The public face
+
+FACE = '\n[rooms]\n"room" = "What a room is for."\n\n[public]\n"make" = "room.middle.make"\n"ground" = "low.floor"\n'
+
+
+@pytest.fixture
+def faced(house: House) -> House:
+    modules = house.book / "tools/modules.toml"
+    modules.write_text(modules.read_text(encoding="utf-8") + FACE, encoding="utf-8")
+    house.write("10_a", code("floor = 1", "export:low"), code("def make():\n    return floor", "export:room.middle"))
+    return house
+
+
+def test_package_offers_names_and_loads_them_when_they_are_asked_for(faced: House) -> None:
+    assert export.main([]) == 0
+    program = (
+        "import sys, cdlm; print(cdlm.__all__, dir(cdlm)); print('cdlm.low' in sys.modules)\n"
+        "print(cdlm.make(), cdlm.ground, 'cdlm.low' in sys.modules); from cdlm import *; print(make())\n"
+        "print(hasattr(cdlm, 'nothing'))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=faced.root, capture_output=True, text=True)
+    offered = "['ground', 'make'] ['__version__', 'ground', 'make']\nFalse\n"
+    assert (run.stdout, run.stderr) == (offered + "1 1 True\n1\nFalse\n", "")
+    content = files(faced)["__init__.py"]
+    assert "if TYPE_CHECKING:\n    from cdlm.low import floor as ground\n    from cdlm.room.middle import make\n" in content
+    assert files(faced)["room/__init__.py"].startswith('"""What a room is for.\n\n- ``cdlm.room.middle``')
+
+
+@pytest.mark.parametrize("tag", ["inner:room.middle", "export:high"])
+def test_package_offers_only_what_is_exported(faced: House, tag: str) -> None:
+    faced.write("10_a", code("floor = 1", "export:low"), code("def make():\n    return floor", tag))
+    assert refusal(faced) == "modules.toml offers 'make' from room.middle.make, which no chapter exports"
+
+
 # Drift
 
 

@@ -1,4 +1,4 @@
-"""What this book adds to Sphinx: the package on the path, and pages that list its modules and its equations."""
+"""What this book adds to Sphinx: the package on the path, pages of its modules and equations, and old addresses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,24 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from sphinx.errors import ExtensionError
 from sphinx.ext.autodoc.mock import _MockObject
 
 ROOT = Path(__file__).resolve().parents[2]
+OLD_PAGES = Path(__file__).with_name("old_pages.toml")
+REDIRECT = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>This page has moved</title>
+<meta http-equiv="refresh" content="0; url={target}">
+<link rel="canonical" href="{target}">
+<script>location.replace("{target}" + location.hash)</script>
+</head>
+<body><p>This page has moved: <a href="{target}">{target}</a>.</p></body>
+</html>
+"""
 
 
 class ModulesDirective(Directive):
@@ -85,10 +100,22 @@ def let_mocks_compute() -> None:
         setattr(_MockObject, f"__{name}__", lambda self, *_: self)
 
 
+def write_old_pages(app, exception: Exception | None) -> None:
+    """For each page that was moved, one under its old address that leads to the new one, at the same place if it can."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for old, new in tomllib.loads(OLD_PAGES.read_text(encoding="utf-8")).items():
+        if new not in app.env.found_docs or old in app.env.found_docs:
+            raise ExtensionError(f"old_pages.toml leads from {old} to {new}: the first must be gone, the second a page")
+        page = REDIRECT.format(target=f"{new}{app.builder.out_suffix}")
+        Path(app.outdir, f"{old}{app.builder.out_suffix}").write_text(page, encoding="utf-8")
+
+
 def setup(app):
     let_mocks_compute()
     sys.path.insert(0, str(ROOT))
     app.connect("autodoc-process-docstring", link_chapters)
+    app.connect("build-finished", write_old_pages)
     app.add_directive("cdlm-modules", ModulesDirective)
     app.add_directive("cdlm-ledger", LedgerDirective)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,9 @@
 """The package, extracted from the chapters: every cell tagged ``export:module`` goes to ``cdlm/module.py``.
 
 The extraction reads, it never runs. Imports are resolved by name: what a module uses and does not define comes from
-another exported module, or from an import that stands in the chapter. Anything else is refused.
+another exported module, or from an import that stands in the chapter. Anything else is refused. Cells tagged
+``inner:module`` go to the same file, but their names stay inside: no other module may use them, and ``__all__`` does
+not list them. A module holds its cells in reading order, but for those that another one needs while it is loaded.
 
     python book/tools/export.py            write cdlm/
     python book/tools/export.py --check    fail on one byte of drift
@@ -18,14 +20,14 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from textwrap import fill
+from textwrap import fill, indent
 
 from pyflakes.checker import Checker
 from pyflakes.messages import UndefinedName
 
 from chapters import PACKAGE, ROOT, ChapterError, chapters, read_text, without_magics, write_atomically
 
-TAG = "export:"
+TAGS = re.compile(r"(export|inner):(.+)")
 WIDTH = 95  # as lines of the chapters
 BANNER = "Generated from {sources} by `make sync`: edit there, not here."
 
@@ -37,6 +39,11 @@ class Block:
     chapter: str
     heading: str
     source: str
+    inner: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return defined_names(ast.parse(self.source))
 
 
 @dataclass
@@ -52,7 +59,13 @@ class Module:
 
     @property
     def body(self) -> str:
-        return "\n\n\n".join(f"# {b.chapter}: {b.heading}\n\n{b.source}" for b in self.blocks)
+        """All cells, with a comment that says where each run of them under one heading comes from."""
+        parts, place = [], None
+        for block in self.blocks:
+            here = (block.chapter, block.heading)
+            parts.append(block.source if here == place else f"# {block.chapter}: {block.heading}\n\n{block.source}")
+            place = here
+        return "\n\n\n".join(parts)
 
 
 def statement_lines(node: ast.stmt) -> tuple[int, int]:
@@ -112,7 +125,8 @@ def read_cells(text: Path) -> tuple[list[tuple[str, Block]], dict[str, set[str]]
             continue
         if cell.cell_type != "code":
             continue
-        modules = [tag.removeprefix(TAG) for tag in cell.metadata.get("tags", []) if tag.startswith(TAG)]
+        tags = [tag for tag in map(TAGS.fullmatch, cell.metadata.get("tags", [])) if tag]
+        modules = [tag[2] for tag in tags]
         where = f"{text.stem}, section «{heading}»"
         if len(modules) > 1:
             raise ChapterError(f"{where}: a cell can be exported to one module, not to {len(modules)}")
@@ -143,14 +157,78 @@ def read_cells(text: Path) -> tuple[list[tuple[str, Block]], dict[str, set[str]]
             source = "\n".join(lines).strip("\n")
             if not source.strip():
                 raise ChapterError(f"{where}: the exported cell holds nothing but imports")
-            found.append((modules[0], Block(text.stem, heading, source)))
+            found.append((modules[0], Block(text.stem, heading, source, inner=tags[0][1] == "inner")))
     return found, imports
+
+
+def used_when_loaded(node: ast.stmt) -> set[str]:
+    """Names that a statement reads while its module is loaded: not those in bodies of functions and in annotations."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        parts = [*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)]
+    elif isinstance(node, ast.ClassDef):
+        parts = [*node.decorator_list, *node.bases, *node.keywords]
+        return names_read(parts).union(*map(used_when_loaded, node.body))
+    elif isinstance(node, ast.AnnAssign):
+        parts = [node.value] if node.value else []
+    else:
+        parts = [node]
+    return names_read(parts)
+
+
+def names_read(nodes: Iterable[ast.AST]) -> set[str]:
+    return {n.id for node in nodes for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+
+
+def needed_when_loaded(blocks: list[Block]) -> list[set[int]]:
+    """For each cell of a module, the cells that have to stand before it.
+
+    What a function reads counts as soon as it is named in something that is computed while the module is loaded.
+    """
+    home, bodies, direct = {}, {}, []
+    for number, block in enumerate(blocks):
+        tree = ast.parse(block.source)
+        home |= dict.fromkeys(block.names, number)
+        bodies |= {node.name: names_read([node]) for node in tree.body if isinstance(node, ast.FunctionDef)}
+        direct.append(set().union(*map(used_when_loaded, tree.body)))
+    found = []
+    for number, names in enumerate(direct):
+        todo, seen = [name for name in names if name in home], set()
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += [other for other in bodies.get(name, ()) if other in home]
+        found.append({home[name] for name in seen} - {number})
+    return found
+
+
+def in_loading_order(module: Module) -> list[Block]:
+    """Cells of a module in reading order, but for those that an earlier one needs while the module is loaded."""
+    needed, order = needed_when_loaded(module.blocks), []
+
+    def place(number: int, above: tuple[int, ...]) -> None:
+        if number in above:
+            names = ", ".join(repr(module.blocks[n].names[0]) for n in above[above.index(number) :])
+            raise ChapterError(f"{module.name} cannot be loaded: {names} need each other while it is")
+        if number not in order:
+            for other in sorted(needed[number]):
+                place(other, (*above, number))
+            order.append(number)
+
+    for number in range(len(module.blocks)):
+        place(number, ())
+    return [module.blocks[number] for number in order]
+
+
+def listed_modules() -> dict[str, dict[str, str]]:
+    """The tables of modules.toml: sentences of ``modules`` and of ``rooms``, and the homes of ``public`` names."""
+    tables = tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))
+    return {name: tables.get(name, {}) for name in ("modules", "rooms", "public")}
 
 
 def collect(texts: list[Path]) -> list[Module]:
     """All modules, in the order of their layers, with every name resolved."""
-    sentences = tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))["modules"]
-    modules = {name: Module(name, sentence) for name, sentence in sentences.items()}
+    modules = {name: Module(name, sentence) for name, sentence in listed_modules()["modules"].items()}
     chapter_imports, home = {}, {}
     for text in texts:
         cells, chapter_imports[text.stem] = read_cells(text)
@@ -158,7 +236,7 @@ def collect(texts: list[Path]) -> list[Module]:
             if name not in modules:
                 raise ChapterError(f"{block.chapter}: module {name!r} is not listed in book/tools/modules.toml")
             modules[name].blocks.append(block)
-            for defined in defined_names(ast.parse(block.source)):
+            for defined in block.names:
                 if defined in home:
                     first, chapter = home[defined]
                     raise ChapterError(f"{block.chapter}: {defined!r} is already exported to {first!r} by {chapter}")
@@ -167,7 +245,9 @@ def collect(texts: list[Path]) -> list[Module]:
                 home[defined] = (name, block.chapter)
     homes = {name: module for name, (module, _) in home.items()}
     used = [module for module in modules.values() if module.blocks]
+    inner = {name for module in used for block in module.blocks if block.inner for name in block.names}
     for module in used:
+        module.blocks = in_loading_order(module)
         sources = sorted({block.chapter for block in module.blocks})
         for name in sorted(undefined_names(module.body, module.name)):
             statements = set().union(*(chapter_imports[chapter].get(name, set()) for chapter in sources))
@@ -180,12 +260,12 @@ def collect(texts: list[Path]) -> list[Module]:
                 where = ", ".join(sources)
                 raise ChapterError(f"{module.name} uses {name!r}, which {where} neither defines, exports nor imports")
             module.imports |= statements
-        check_layers(module, list(modules), homes)
+        check_layers(module, list(modules), homes, inner)
     return used
 
 
-def check_layers(module: Module, order: list[str], homes: dict[str, str]) -> None:
-    """Refuse imports of the package, wherever in the module they stand, that point up or at nothing."""
+def check_layers(module: Module, order: list[str], homes: dict[str, str], inner: set[str]) -> None:
+    """Refuse imports of the package, wherever in the module they stand, that point up, at nothing, or at an inner name."""
 
     def check(target: str, name: str | None = None) -> None:
         if target not in order or (name is not None and homes.get(name) != target):
@@ -194,6 +274,8 @@ def check_layers(module: Module, order: list[str], homes: dict[str, str]) -> Non
         if order.index(target) >= order.index(module.name):
             shown = f"{name!r} of {target}" if name else target
             raise ChapterError(f"{module.name} uses {shown}, which stands above it in modules.toml")
+        if name in inner:
+            raise ChapterError(f"{module.name} uses {name!r}, an inner name of {target}; tag its cell export:{target}")
 
     for node in ast.walk(ast.parse("\n".join([*sorted(module.imports), module.body]))):
         if isinstance(node, ast.Import):
@@ -218,11 +300,12 @@ def import_section(statements: set[str]) -> str:
     plain, members = set(), {}
     for statement in statements:
         if match := re.fullmatch(r"from (\S+) import (.+)", statement):
-            members.setdefault(match[1], set()).add(match[2])
+            renamed = match[2] if " as " in match[2] else ""        # on a line of its own
+            members.setdefault((match[1], renamed), set()).add(match[2])
         else:
             plain.add(statement)
     merged = []
-    for module, names in members.items():
+    for (module, _), names in members.items():
         listed = sorted(names, key=kind)
         line = f"from {module} import {', '.join(listed)}"
         if len(line) > WIDTH:
@@ -240,7 +323,7 @@ def import_section(statements: set[str]) -> str:
 
 def render(module: Module) -> str:
     sources = list(dict.fromkeys(f"book/src/{block.chapter}.md" for block in module.blocks))
-    public = sorted(n for n in defined_names(ast.parse(module.body)) if not n.startswith("_"))
+    public = sorted(n for b in module.blocks if not b.inner for n in b.names if not n.startswith("_"))
     listed = f"__all__ = {public!r}".replace("'", '"')
     if len(listed) > WIDTH:
         listed = "__all__ = [\n" + "".join(f'    "{name}",\n' for name in public) + "]"
@@ -255,27 +338,55 @@ def _listing(modules: Iterable[Module]) -> str:
     return "\n".join(fill(item, WIDTH, subsequent_indent="  ") for item in items)
 
 
+def public_face(modules: list[Module], homes: dict[str, str]) -> str:
+    """What ``cdlm`` itself offers, loaded when it is asked for. Raises ChapterError for a name that no chapter exports."""
+    there = {f"{module.name}.{name}" for module in modules for block in module.blocks if not block.inner for name in block.names}
+    for name, place in homes.items():
+        if place not in there:
+            raise ChapterError(f"modules.toml offers {name!r} from {place}, which no chapter exports")
+    if not homes:
+        return ""
+    split = {name: place.rpartition(".")[::2] for name, place in sorted(homes.items())}
+    imports = import_section({
+        f"from cdlm.{module} import {original}" + (f" as {name}" if name != original else "")
+        for name, (module, original) in split.items()
+    })  # fmt: skip
+    listed = "".join(f'    "{name}",\n' for name in split)
+    places = "".join(f'    "{name}": ("cdlm.{module}", "{original}"),\n' for name, (module, original) in split.items())
+    return (
+        f"\n__all__ = [\n{listed}]\n\nif TYPE_CHECKING:\n" + indent(imports, "    ") + f"\n\n_PLACES = {{\n{places}}}\n"
+        + '\n\ndef __getattr__(name: str) -> object:\n    """A name of ``__all__``, from the module that defines it."""\n'
+        + "    if name not in _PLACES:\n"
+        + '        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")\n'
+        + "    module, original = _PLACES[name]\n    return getattr(import_module(module), original)\n"
+        + '\n\ndef __dir__() -> list[str]:\n    return [*__all__, "__version__"]\n'
+    )
+
+
 def package_files(texts: list[Path]) -> dict[Path, str]:
     """Every file of the package with its content."""
-    modules = collect(texts)
+    modules, tables = collect(texts), listed_modules()
     for module in modules:
         ast.parse(render(module))
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
-    rooms = _listing(modules)
     banner = BANNER.format(sources="the chapters in book/src")
+    face = public_face(modules, tables["public"])
+    loaders = "from importlib import import_module\nfrom typing import TYPE_CHECKING\n\n" if face else ""
     files = {
         PACKAGE / "__init__.py": '"""Cross-domain latent modulation, as taught in the book.\n\n'
-        f'{rooms}\n\n{banner}\n"""\n\n__version__ = "{version}"\n',
+        f'{_listing(modules)}\n\n{banner}\n"""\n\n{loaders}__version__ = "{version}"\n{face}',
         PACKAGE / "py.typed": "",
     }
     for module in modules:
         if module.path.parent != PACKAGE:
             room = module.path.parent.name
             listing = _listing(m for m in modules if m.name.startswith(f"{room}."))
-            files[module.path.parent / "__init__.py"] = f'"""{room.capitalize()}:\n\n{listing}\n\n{banner}\n"""\n'
+            sentence = tables["rooms"].get(room, f"{room.capitalize()}:")
+            files[module.path.parent / "__init__.py"] = f'"""{sentence}\n\n{listing}\n\n{banner}\n"""\n'
         files[module.path] = render(module)
-    if any(module.name == "cli" for module in modules):
-        files[PACKAGE / "__main__.py"] = f'"""``python -m cdlm``.\n\n{banner}\n"""\n\nfrom cdlm.cli import main\n\nmain()\n'
+        if module.name in ("cli", "cli.app"):
+            program = f'"""``python -m cdlm``.\n\n{banner}\n"""\n\nfrom cdlm.{module.name} import main\n\nmain()\n'
+            files[PACKAGE / "__main__.py"] = program
     return files
 
 

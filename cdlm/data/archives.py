@@ -137,8 +137,6 @@ def check_members(path: Path, members: Iterable[tuple[str, int, bool]], limit: i
             raise DamagedError(f"{path} would unpack to more than {limit} bytes or {MAX_MEMBERS} files: refused")
 
 
-# 60_data: Archives of many files
-
 def unpack_archive(path: Path, folder: Path, limit: int = MAX_ARCHIVE_BYTES) -> Path:
     """Unpack a zip or tar archive into the new ``folder``, whole or not at all. Raises DamagedError."""
     with new_place(folder) as place:

@@ -40,8 +40,6 @@ def draw(split: Split, batch_size: int, generator: torch.Generator) -> tuple[Ten
     return normalize(split.images[chosen]), split.labels[chosen]
 
 
-# 10_domain_shift: Batches
-
 @dataclass(frozen=True)
 class DomainBatch:
     """What a method may see: source images with labels, target images without."""

@@ -68,8 +68,6 @@ def read_bop_json(path: Path) -> dict:
     return content
 
 
-# 61_pictures: A render and a photograph of the same pose
-
 def bop_camera(root: Path) -> Camera:
     """The camera of a BOP data set. Raises DamagedError."""
     content = read_bop_json(root / "camera.json")
@@ -86,8 +84,6 @@ def bop_scenes(root: Path) -> list[Path]:
         raise DamagedError(f"{root} has no test/NNNNNN/scene_gt.json: unpack the test images of a BOP data set there")
     return scenes
 
-
-# 61_pictures: A render and a photograph of the same pose
 
 def bop_views(scene: Path) -> list[View]:
     """All annotated objects of a scene, frame by frame in the order of the video. Raises DamagedError."""
@@ -106,8 +102,6 @@ def bop_views(scene: Path) -> list[View]:
         raise DamagedError(f"{scene}: annotation or image of a frame is missing or malformed ({error})") from None
     return found
 
-
-# 61_pictures: A render and a photograph of the same pose
 
 def silhouette_box(silhouette: Tensor) -> tuple[int, int, int, int]:
     """Left, top, width and height of what is True in (H, W); all zero where nothing is."""
@@ -154,8 +148,6 @@ def render_framed(surface: Surface, rotations: Tensor, size: int = 64, margin: f
                         for image, silhouette in zip(images, silhouettes)])
 
 
-# 61_pictures: Two domains from one folder
-
 def split_by_time(count: int, train_share: float = 0.7, gap: int = 5) -> tuple[range, range]:
     """Numbers of the first frames for training and of the last for testing, ``gap`` frames between them left out.
 
@@ -166,8 +158,6 @@ def split_by_time(count: int, train_share: float = 0.7, gap: int = 5) -> tuple[r
         raise ValueError(f"{count} frames cannot be split with a share of {train_share} and a gap of {gap}")
     return range(end), range(end + gap, count)
 
-
-# 61_pictures: Two domains from one folder
 
 def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[int], Split, Split]:
     """Object ids, and crops of real frames (N, 3, size, size) with classes numbered in that order, split by time.
@@ -190,8 +180,6 @@ def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[in
     return ids, *(Split(torch.stack(images), torch.tensor(labels)) for images, labels in splits)
 
 
-# 61_pictures: Two domains from one folder
-
 def bop_renders(root: Path, count: int, seed: int, size: int = 64) -> tuple[list[int], Split]:
     """Object ids, and ``count`` renders on black of each object that the photographs show. Raises DamagedError."""
     ids = sorted({view.object_id for scene in bop_scenes(root) for view in bop_views(scene)
@@ -201,8 +189,6 @@ def bop_renders(root: Path, count: int, seed: int, size: int = 64) -> tuple[list
               for part in sample_rotations(count, generator).split(20)]
     return ids, Split(torch.cat(images), torch.arange(len(ids)).repeat_interleave(count))
 
-
-# 61_pictures: Two domains from one folder
 
 def find_bop(folder: Path) -> Path:
     """``folder`` itself if it looks like a data set in BOP layout. Raises NotHereError."""
@@ -235,8 +221,6 @@ def build_linemod(search: Search, kind: str, renders: int = 1000) -> tuple[Split
     names = tuple(LINEMOD_NAMES.get(i, f"object {i}") for i in parts["ids"].tolist())
     return *splits_of(parts), names
 
-
-# 61_pictures: Two domains from one folder
 
 LINEMOD_CLASSES = tuple(LINEMOD_NAMES[i] for i in (1, 5, 6, 8, 9, 10, 11, 12))      # of LineMod-Occlusion; lm has more
 LINEMOD_TERMS = "as BOP states for LineMod; research use"

@@ -66,8 +66,6 @@ class Pieces:
         return torch.from_numpy(np.concatenate([np.empty((0, *self.shape), self.dtype), *self.pieces]))
 
 
-# 60_data: Arrays made once
-
 def array_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     """Header of a .npy file, always of 128 bytes, so that it can be written again when the length is known."""
     entry = f"{{'descr': {np.lib.format.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': {tuple(shape)!r}, }}"
@@ -95,8 +93,6 @@ def read_array(path: Path) -> Tensor:
     except (OSError, ValueError, EOFError, TypeError) as error:
         raise DamagedError(f"{path} is damaged ({error}); delete it") from None
 
-
-# 60_data: Arrays made once
 
 def remembered(name: str, key: Mapping[str, object], make: Callable[[], Mapping[str, Tensor | Pieces]]) -> dict[str, Tensor]:
     """What ``make`` gives, made once for each ``key`` (JSON) and mapped into memory from the user's cache.

@@ -72,8 +72,6 @@ def in_color(split: Split) -> Split:
     return Split(split.images.expand(-1, 3, -1, -1), split.labels)
 
 
-# 60_data: One door to all of them
-
 def open_domain(name: str, size: str = "best", root: Path | str | None = None, download: bool | None = None,
                 channels: int | None = None, **options: object) -> OpenedDomain:
     """A domain by name, got by the first way that works: ``root``, CDLM_DATA, the user's cache, the system, a download.
@@ -119,8 +117,6 @@ def open_whole(recipe: Recipe, size: str, search: Search, options: Mapping[str, 
     terms = next((recipe.terms[value] for value in recipe.terms if value in options.values()), (recipe.origin, recipe.license))
     return finish_domain(recipe, size, search, recipe.build(search, **options), channels, terms)
 
-
-# 60_data: One door to all of them
 
 def finish_domain(recipe: Recipe, size: str, search: Search, made: tuple, channels: int | None,
                   terms: tuple[str, str]) -> OpenedDomain:
@@ -172,8 +168,6 @@ def folder_groups(folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[P
             {name: files[cut[name]:] for name, files in groups.items()})
 
 
-# 60_data: Any folder
-
 def split_pieces(groups: Mapping[str, Sequence[Path]], read: Callable[[Path], np.ndarray], shape: tuple[int, ...],
                  skipped: list[str] | None) -> tuple[Pieces, Pieces]:
     """Images and labels of a split, to be written one after the other: what was left out is known after the images."""
@@ -191,8 +185,6 @@ def split_pieces(groups: Mapping[str, Sequence[Path]], read: Callable[[Path], np
         yield of_file[kept]
     return Pieces(shape, images()), Pieces((), labels(), "int64")
 
-
-# 60_data: Any folder
 
 def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str = "crop", ground: int = 255,
                 skip_damaged: bool = False) -> OpenedDomain:
@@ -228,8 +220,6 @@ def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str 
     return OpenedDomain(folder.name, folder.name, classes, train, test, f"the folder {folder.name}", "as its owner says", "full",
                         "folder", (Attempt("folder", ""),), tuple(json.loads(bytes(parts["skipped"].numpy()))))
 
-
-# 60_data: Any folder
 
 def unpacked_once(archive: Path) -> Path:
     """The folder of images in a zip or tar archive, unpacked into the user's cache the first time. Raises DamagedError."""
@@ -273,8 +263,6 @@ def locate_all(recipe: Recipe, root: Path | str | None = None) -> tuple[str, str
         return "partial", f"{search.way} and package"
     return ("sample", "package") if recipe.sample is not None else ("none", "")
 
-
-# 60_data: What is there
 
 def overview(root: Path | str | None = None) -> list[dict[str, object]]:
     """A row for each domain: its name, how much of it is here and by which way, images to train and to test, license.

@@ -53,8 +53,6 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-# 10_domain_shift: Three collections of digits
-
 @dataclass(frozen=True)
 class Domain:
     """A set of images with its splits, and where it comes from."""
@@ -72,8 +70,6 @@ class Domain:
         """1 for gray images, 3 for color."""
         return self.train.images.shape[1]
 
-
-# 10_domain_shift: Three collections of digits
 
 class UnknownDomainError(ValueError):
     """No domain has this name; the message lists those there are."""
@@ -157,8 +153,6 @@ def load_photo(path: str) -> Tensor:
         raise _missing(path.rpartition("/")[2], distribution, error) from None
 
 
-# 10_domain_shift: MNIST-M: a photograph minus a digit
-
 def load_mnistm() -> Domain:
     """The digits of ``mnist``, blended into patches of photographs; those to test are other photographs.
 
@@ -194,8 +188,6 @@ def load_domain(name: str, channels: int | None = None) -> Domain:
         return Split(split.images.repeat(1, 3, 1, 1), split.labels)
     return replace(domain, train=colored(domain.train), test=colored(domain.test))
 
-
-# 10_domain_shift: One door to all three
 
 def checksum(split: Split) -> str:
     """SHA-256 of a split, images and labels, as 64 hexadecimal digits; the same on every machine."""

@@ -62,8 +62,6 @@ SHOES_FILES = Resource(
     " name the folder that holds it, or set CDLM_DATA to that")
 
 
-# 61_pictures: Faces and sketches, shoes and edges
-
 CELEBA_TRAIN_END, CELEBA_TEST_START = 162_770, 182_638     # numbers of the official partition; between them, validation
 
 
@@ -85,8 +83,6 @@ def class_files(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     return {name: (groups[name][:cut], groups[name][cut:]) for name, cut in cuts.items()}
 
 
-# 61_pictures: Faces and sketches, shoes and edges
-
 def read_groups(name: str, groups: dict[str, tuple[list[Path], list[Path]]], folder: Path, **how: object) -> tuple[Split, Split]:
     """Images of files by class, (N, 3, 64, 64), read once and kept in the cache; the label is -1 where there is one group.
 
@@ -105,8 +101,6 @@ def read_groups(name: str, groups: dict[str, tuple[list[Path], list[Path]]], fol
         return parts
     return splits_of(remembered(name, {"version": 1, "files": files_fingerprint(folder, files), "how": how}, make))
 
-
-# 61_pictures: Faces and sketches, shoes and edges
 
 FOOTWEAR = {5: "Sandal", 7: "Sneaker", 9: "Ankle boot"}     # among the classes of Fashion-MNIST
 
@@ -136,8 +130,6 @@ def build_faces(search: Search) -> tuple[Split, Split, tuple[str, ...]]:
     folder = search.find(FACES_FILES)
     return *read_groups("faces", {"": partition_faces(picture_files(folder))}, folder, fit="crop"), ()
 
-
-# 61_pictures: Faces and sketches, shoes and edges
 
 def build_drawn(build, draw, name: str, second: bool, search: Search, **options: object) -> tuple[Split, Split, tuple[str, ...]]:
     """Half of what ``build`` gives, drawn; made once for each state of the files it is drawn from."""

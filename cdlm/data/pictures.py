@@ -58,8 +58,6 @@ def fit_picture(picture: Image.Image, size: int, fit: str, ground: int) -> Image
     return picture.resize((size, size), Image.Resampling.BILINEAR)
 
 
-# 60_data: Pictures in folders
-
 def read_picture(path: Path, size: int | None = 28, channels: int = 3, fit: str = "crop", ground: int = 255) -> np.ndarray:
     """An image file as bytes (channels, size, size), or in its own size where that is None.
 
@@ -86,8 +84,6 @@ def picture_files(folder: Path) -> list[Path]:
     found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_ENDINGS)
     return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
-
-# 60_data: Pictures in folders
 
 def read_pictures(files: Sequence[Path], read: Callable[[Path], np.ndarray], skipped: list[str] | None = None,
                   piece: int = 256) -> Iterator[tuple[np.ndarray, list[int]]]:

@@ -45,12 +45,10 @@ class Surface(NamedTuple):
 
 def surface_of(mesh: object, count: int = 200_000, seed: int = 0) -> Surface:
     """``count`` points on a ``trimesh.Trimesh``, evenly by area, colored from its corners."""
-    from trimesh.sample import sample_surface               # loaded by those who render
+    from trimesh.sample import sample_surface  # loaded by those who render
     points, _, colors = sample_surface(mesh, count, sample_color=True, seed=seed)
     return Surface(torch.from_numpy(np.asarray(points, np.float32)), torch.from_numpy(np.asarray(colors[:, :3], np.uint8)))
 
-
-# 61_pictures: Rendering: a camera, a surface, a pose
 
 def project(points: Tensor, rotation: Tensor, shift: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
     """Pixels (n, N, 2) as (u, v), and depths (n, N), of points (N, 3) at n poses: rotations (n, 3, 3), shifts (n, 3)."""

@@ -76,8 +76,6 @@ class Attempt:
     why: str
 
 
-# 60_data: Where to look
-
 class NotFoundError(DataError):
     """No way led to a data set; the message lists those tried, and what to do."""
 
@@ -122,8 +120,6 @@ class Search:
         return " and ".join(dict.fromkeys(attempt.way for attempt in self.attempts if not attempt.why))
 
 
-# 60_data: Where to look
-
 def find_resource(search: Search, resource: Resource) -> Path:
     """The folder with the files of ``resource``, by the first way that works; tries are noted in ``search``.
 
@@ -160,8 +156,6 @@ def check_cache(resource: Resource, place: Path) -> Path:
             raise NotHereError(f"{path} is damaged")
     return place
 
-
-# 60_data: Where to look
 
 def need_files(folder: Path, names: Iterable[str], packed: Sequence[str] = ("",)) -> Path:
     """``folder`` itself if it holds a file of each name, with one of the endings ``packed``. Raises NotHereError."""
@@ -216,8 +210,6 @@ def continue_download(url: str, part: Path, timeout: float = 30) -> None:
         raise DataError(f"{url}: the line broke after {there + came} of {there + left} bytes; try again to get the rest")
 
 
-# 60_data: Downloads
-
 def save_stream(stream: io.BufferedIOBase, part: Path, there: int, progress: Callable[[int], object]) -> int:
     """Append a stream to the first ``there`` bytes of a file; returns how many came.
 
@@ -239,8 +231,6 @@ def save_stream(stream: io.BufferedIOBase, part: Path, there: int, progress: Cal
             progress(len(piece))
     return came
 
-
-# 60_data: Downloads
 
 def download_file(remote: RemoteFile, folder: Path) -> Path:
     """The file of a RemoteFile in ``folder``, downloaded unless it is there, and checked. Raises DataError.
@@ -270,8 +260,6 @@ def download_file(remote: RemoteFile, folder: Path) -> Path:
         raise DataError(f"{folder} cannot be written: {error.strerror}; set CDLM_CACHE to another folder") from None
     raise DataError("; ".join(reasons))
 
-
-# 60_data: Downloads
 
 def check_download(part: Path, url: str, wanted: str) -> None:
     """Remove a download that is not what it should be, and raise DataError."""

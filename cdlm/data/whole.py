@@ -95,8 +95,6 @@ def read_idx_splits(folder: Path) -> tuple[Split, Split]:
     return splits[0], splits[1]
 
 
-# 60_data: The digits and the clothes
-
 def torchvision_files(dataset: type, folder: str) -> tuple[RemoteFile, ...]:
     """The files of MNIST or Fashion-MNIST with the addresses and checksums that torchvision knows."""
     return tuple(RemoteFile(f"{folder}/{name}", tuple(f"{mirror}{name}" for mirror in dataset.mirrors), f"md5:{md5}")
@@ -132,8 +130,6 @@ def find_photos(folder: Path) -> Path:
             raise NotHereError(f"no photographs in {folder / part}")
     return folder
 
-
-# 60_data: The digits and the clothes
 
 def enlarge(images: Tensor, size: int) -> Tensor:
     """Bytes (N, C, n, n) drawn larger to (N, C, size, size): bilinear, in whole numbers, the same on every machine.
@@ -229,8 +225,6 @@ def build_blended(search: Search, images: Resource, background: str = "photos", 
         return parts
     return splits_of(remembered(f"{images.name.lower()}-m", key, make))
 
-
-# 60_data: Blended into photographs, all of them
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 

@@ -39,8 +39,6 @@ def linear_decay(progress: float) -> float:
     return 1 - 0.999 * progress
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
-
 @dataclass(frozen=True)
 class Learner:
     """Parameters that learn together: by which optimizer, how fast, and by which schedule."""
@@ -53,8 +51,6 @@ class Learner:
     schedule: Callable[[float], float] = constant       # factor of ``lr`` at a share of training done
     weight_decay: float = 0.0
 
-
-# 72_algorithm: What a method tells, and what an engine does with it
 
 @dataclass(frozen=True)
 class Round:
@@ -70,8 +66,6 @@ class Now(NamedTuple):
     progress: float
     round: str = "all"
 
-
-# 72_algorithm: What a method tells, and what an engine does with it
 
 class Trainable(nn.Module):
     """What the engine asks: who learns, in which rounds, and what each round descends.
@@ -107,8 +101,6 @@ class Trainable(nn.Module):
         raise NotImplementedError
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
-
 class Method(Trainable):
     """A method that can be trained, measured and stored by its name."""
 
@@ -140,8 +132,6 @@ class Method(Trainable):
         """Source-like drawings of images (B, C, H, W). Raises ValueError if it draws none."""
         raise ValueError(f"{type(self).__name__} draws no images")
 
-
-# 72_algorithm: What a method tells, and what an engine does with it
 
 def draw_noise(method: Trainable, batch_size: int, generator: torch.Generator,
                dtype: torch.dtype = torch.float32) -> Tensor:

@@ -92,8 +92,6 @@ def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
-# 40_cdlm: Codes and generations
-
 class Generated(NamedTuple):
     """The four generations, (batch, channels, 28, 28) each, in [-1, 1]."""
 
@@ -122,8 +120,6 @@ class Weights(Settings):
     beta2: Amount = 0.01                # target consistency, Eq. 20
 
 
-# 71_losses: Every choice is a field
-
 @dataclass(frozen=True)
 class LossChoices(Settings):
     """How codes are made, and how losses are read."""
@@ -134,8 +130,6 @@ class LossChoices(Settings):
     reduction: Literal["sum", "mean"] = "sum"               # of losses over pixels and latents
     shared_noise: bool = False                              # one noise for all four codes of a pair
 
-
-# 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
 class ReachChoices(Settings):
@@ -149,8 +143,6 @@ class ReachChoices(Settings):
     task_reaches_decoder: bool = True   # and of theta's
     consistency_reaches_encoder: bool = False
 
-
-# 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
 class UpdateChoices(Settings):
@@ -166,8 +158,6 @@ class UpdateChoices(Settings):
     momentum: Momentum = 0.9
 
 
-# 71_losses: Every choice is a field
-
 @dataclass(frozen=True)
 class NetworkChoices(Settings):
     """Sizes and kinds of the networks, and what the features h are made from."""
@@ -179,8 +169,6 @@ class NetworkChoices(Settings):
     features: Literal["deep", "pca"] = "deep"               # h from the encoder, or from principal components
     activation: Literal["sigmoid", "linear"] = "sigmoid"    # of h
 
-
-# 71_losses: Every choice is a field
 
 @dataclass(frozen=True)
 class CDLMConfig(Settings):
@@ -214,8 +202,6 @@ def transfer_code(own: Encoded, other: Encoded, eps: Tensor, modulation: str = "
         return modulate_pm2(own.mu, other.sigma, eps)                           # Eq. 15
     return reparameterize(own.mu, own.sigma, eps)
 
-
-# 71_losses: Codes by four maps
 
 def transfer_codes(s: Encoded, t: Encoded, eps: Tensor, modulation: str = "full",
                    gamma1: float = 1.0, gamma2: float = 0.1) -> Codes:
@@ -276,8 +262,6 @@ def cdlm_losses(model: CDLM, batch: DomainBatch, s: Encoded, t: Encoded, images:
     }
 
 
-# 71_losses: All losses, and two objectives
-
 def reach_table(config: CDLMConfig) -> dict[str, dict[str, float]]:
     """For each loss the learners that it reaches, with its weight for them: phi, theta, theta_T and xi.
 
@@ -295,8 +279,6 @@ def reach_table(config: CDLMConfig) -> dict[str, dict[str, float]]:
         "task": {learner: 1.0 for learner in everybody if told[learner]},
     }
 
-
-# 71_losses: All losses, and two objectives
 
 def column(table: dict[str, dict[str, float]], learner: str) -> dict[str, dict[str, float]]:
     """Of a table of who is reached the part of one learner."""
@@ -402,8 +384,6 @@ def literal_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float
     return cdlm_losses(model, batch, s, t, generate(model.decoder, codes), strength)
 
 
-# 72_algorithm: As printed
-
 def literal_gradients(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> dict[str, Tensor]:
     """Gradients of Eqs. 21 and 22 by their definition, put into ``.grad`` of all parameters; returns the losses, scalars.
 
@@ -422,16 +402,12 @@ def full(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
-# 72_algorithm: CDLM in one pass
-
 def encode_pair(encoder: Encoder, batch: DomainBatch) -> tuple[Encoded, Encoded]:
     """Both halves of a batch in one call of the encoder."""
     set_chunks(encoder, 2)
     s, t = zip(*(full(value).chunk(2) for value in encoder(torch.cat([batch.x_s, batch.x_t]))))
     return Encoded(*s), Encoded(*t)
 
-
-# 72_algorithm: CDLM in one pass
 
 def draw_all(decoder: Decoder, codes: Codes, every: bool = False) -> tuple[Generated, Generated, Generated]:
     """All generations in one pass of the decoder, three times: for whom they reach (``Reach``).
@@ -445,16 +421,12 @@ def draw_all(decoder: Decoder, codes: Codes, every: bool = False) -> tuple[Gener
                  for x_hat_st, x_tilde_s, x_hat_ts, x_tilde_t in (full(view).chunk(4) for view in drawn))
 
 
-# 72_algorithm: CDLM in one pass
-
 def reaching(row: Collection[str], both: Generated, for_phi: Generated, for_theta: Generated) -> Generated:
     """Of the views of all generations the one whose gradient goes to those of phi and theta that are in ``row``."""
     if "phi" in row:
         return both if "theta" in row else for_phi
     return for_theta if "theta" in row else Generated(*(x.detach() for x in for_theta))
 
-
-# 72_algorithm: CDLM in one pass
 
 def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) -> tuple[Tensor, dict[str, Tensor]]:
     """One objective whose gradient is that of Eq. 21 for phi and that of Eq. 22 for theta, and the losses by name."""
@@ -470,8 +442,6 @@ def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor, strength: float) 
     losses = {"rec": rec, "kl": kl, "adv": adv, "consistency": consistency, "task": task}
     return objective(losses, table), losses | {"rec": rec["theta"]}
 
-
-# 72_algorithm: CDLM in one pass
 
 def reconstructions(x_s: Tensor, views: Sequence[Generated], config: CDLMConfig) -> dict[str, Tensor]:
     """L_Rec, once for each of phi and theta, which it reaches with different weights; scalars."""

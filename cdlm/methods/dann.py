@@ -39,8 +39,6 @@ class DANNConfig(Settings):
     width: Count = 16                   # channels of the first convolution
 
 
-# 54_alignment: Domain-adversarial training from scratch
-
 def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tuple[Tensor, Tensor]:
     """Loss of the alignment of features (B, 128) by itself, and as it is added to the task's, with its ``strength``.
 
@@ -54,8 +52,6 @@ def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor, strength: float) -> tu
     gap = coral_distance(h_s, h_t) if model.config.alignment == "coral" else mmd_squared(h_s, h_t, median_width(h_s, h_t))
     return gap, strength * gap
 
-
-# 54_alignment: Domain-adversarial training from scratch
 
 class DANN(Method):
     """The classifier of source-only training, whose features are also made alike in both domains."""

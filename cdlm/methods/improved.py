@@ -102,8 +102,6 @@ class Additions(Settings):
     confidence: Share = 0.95            # probability from which a prediction is taken for a label
 
 
-# 75_recipe: The model
-
 @dataclass(frozen=True)
 class ImprovedConfig(CDLMConfig):
     """Settings of CDLM with additions; without all of them CDLM is left.
@@ -128,8 +126,6 @@ def improved_table(config: ImprovedConfig, progress: float) -> dict[str, dict[st
         "entropy": dict.fromkeys(everybody, c.entropy * ramp(progress)),
         "own": dict.fromkeys(everybody, c.self_training * ramp(progress))}
 
-
-# 75_recipe: The model
 
 def read_drawings(model: ImprovedCDLM, batch: DomainBatch, images: Generated) -> tuple[Tensor, Tensor, Tensor]:
     """The task loss, and the logits (B, classes) of the translated images of source and target, in one call."""
@@ -157,8 +153,6 @@ def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Ten
     drawn = full(model.decoder(weights.gamma1 * h + weights.gamma2 * eps))
     return self_training_loss(full(model.classifier(drawn)), logits_t, c.confidence)
 
-
-# 75_recipe: The model
 
 class ImprovedCDLM(CDLM):
     """CDLM with statistics by domain, a conditional discriminator, and sure predictions on translated images."""

@@ -39,8 +39,6 @@ def class_gap(logits: Tensor, other: Tensor) -> Tensor:
     return (logits.softmax(1) - other.softmax(1)).abs().mean()
 
 
-# 72_algorithm: Another objective in each step: MCD
-
 class MCD(Method):
     """Features on which two classifiers agree that were trained to disagree on the target."""
 
@@ -75,8 +73,6 @@ class MCD(Method):
         """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]: both heads', added."""
         return sum(head(self.generator(x)) for head in self.heads)
 
-
-# 72_algorithm: Another objective in each step: MCD
 
 def mcd_step(method: MCD, batch: DomainBatch, step: str) -> tuple[Tensor, dict[str, Tensor]]:
     """Objective and losses of step "A", "B" or "C".

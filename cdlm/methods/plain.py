@@ -55,8 +55,6 @@ def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, flo
             "own": dict.fromkeys(("phi", "theta_T"), c.self_training * ramp(progress))}
 
 
-# 75_recipe: Without a decoder, and who has what
-
 class Plain(Method):
     """CDLM's encoder up to the features h, a classifier that reads them, and a discriminator that may tell domains apart."""
 
@@ -97,8 +95,6 @@ class Plain(Method):
         """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
         return self.classifier(self.features(x))
 
-
-# 75_recipe: Without a decoder, and who has what
 
 def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Task, adversarial loss, entropy and self-training; the discriminator learns even where the reversal is 0."""

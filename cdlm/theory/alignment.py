@@ -68,8 +68,6 @@ def eq_19() -> sp.Eq:
     return sp.Eq(sp.Symbol("L_{adv}"), sum(means))
 
 
-# 54_alignment: Equation 19: the adversarial term
-
 def adversarial_value(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     """Eq. 19 as printed, for a discriminator sigmoid(logits); a scalar, at most 0.
 
@@ -90,8 +88,6 @@ def optimal_guess() -> sp.Eq:
     (best,) = sp.solve(sp.diff(integrand, xi), xi)
     return sp.Eq(sp.Symbol(r"\Xi^*"), best)
 
-
-# 54_alignment: The best discriminator
 
 def optimal_discriminator(log_p_s: Tensor, log_p_t: Tensor) -> Tensor:
     """The discriminator that maximizes Eq. 19, p_s / (p_s + p_t), from log densities of any one shape; in [0, 1].
@@ -114,8 +110,6 @@ def adversarial_optimum() -> sp.Eq:
     shown = p_s * sp.log(p_s / sp.Symbol("m")) + p_t * sp.log(p_t / sp.Symbol("m"))
     return sp.Eq(symbol - shown, remainder)
 
-
-# 54_alignment: What it is worth
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """Jensen-Shannon divergence in nats of distributions p, q (..., k) that sum to one; shape (...), in [0, log 2].
@@ -146,15 +140,11 @@ def eq_24() -> sp.Eq:
     return sp.Eq(sp.Symbol("L_{adv}^{+}"), total)
 
 
-# 54_alignment: Equation 24: the same, from a sample
-
 @functools.cache
 def eq_24_with_reciprocals() -> sp.Eq:
     """Eq. 24 with 1 / Xi and 1 / (1 - Xi) in its logarithms: minus the means of DANN's loss."""
     return eq_24().replace(sp.log, lambda inside: sp.log(1 / inside))
 
-
-# 54_alignment: Equation 24: the same, from a sample
 
 def domain_cross_entropy(logits: Tensor, is_source: Tensor, pooled: bool = False) -> Tensor:
     """Eq. 24 for one batch with images of both domains: logits (n,) and indicators d^s (n,) of type bool; a scalar >= 0.

@@ -57,8 +57,6 @@ def disagreement(f: Tensor, g: Tensor, p: Tensor) -> Tensor:
     return ((f != g) * p).sum(-1)
 
 
-# 55_bound: Errors, and disagreements
-
 def _yes(hypotheses: Tensor, dtype: torch.dtype) -> Tensor:
     if not ((hypotheses == 0) | (hypotheses == 1)).all():
         raise ValueError("these divergences are defined for rules with two classes, 0 and 1")
@@ -83,8 +81,6 @@ def hdh_divergence(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
     one, both = (yes * gap).sum(-1), (yes * gap) @ yes.T              # (..., rules), (..., rules, rules)
     return 2 * (one.unsqueeze(-1) + one.unsqueeze(-2) - 2 * both).abs().amax((-2, -1))
 
-
-# 55_bound: Errors, and disagreements
 
 def ideal_joint_error(hypotheses: Tensor, y_s: Tensor, y_t: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
     """Least sum of source and target error within a class of rules, (...): lambda of Eq. 23. It needs target labels.
@@ -120,8 +116,6 @@ def triangle_slack(one: int, other: int, over: int, mass: dict[tuple[int, ...], 
     return differ(one, over, mass) + differ(over, other, mass) - differ(one, other, mass)
 
 
-# 55_bound: Equation 23: the bound on the target error
-
 error_s, error_t = sp.Symbol(r"\epsilon_{s}(f)", nonnegative=True), sp.Symbol(r"\epsilon_{t}(f)", nonnegative=True)
 error_s_ideal = sp.Symbol(r"\epsilon_{s}(f^{*})", nonnegative=True)
 error_t_ideal = sp.Symbol(r"\epsilon_{t}(f^{*})", nonnegative=True)
@@ -139,8 +133,6 @@ def bound_steps() -> tuple[sp.Le, ...]:
     return (sp.Le(error_t, apart_t + error_t_ideal), sp.Le(apart_t, apart_s + d_HDH / 2),
             sp.Le(apart_s, error_s + error_s_ideal))
 
-
-# 55_bound: Equation 23: the bound on the target error
 
 API_23 = ("disagreement", "h_divergence", "hdh_divergence", "ideal_joint_error", "target_error_bound")
 
@@ -162,8 +154,6 @@ def eq_23_printed() -> sp.Le:
     """Eq. 23 as the paper prints it, with the H-divergence and without a half."""
     return sp.Le(error_t, error_s + error_s_ideal + error_t_ideal + d_H)
 
-
-# 55_bound: Equation 23: the bound on the target error
 
 def target_error_bound(hypotheses: Tensor, y_s: Tensor, y_t: Tensor, p_s: Tensor, p_t: Tensor,
                        divergence: str = "hdh") -> Tensor:

@@ -64,8 +64,6 @@ def eq_7() -> sp.Eq:
     return sp.Eq(divergence_s_t, sp.logcombine(spread) + sp.factor(gap))
 
 
-# 51_divergence: Equation 7: the divergence in closed form
-
 def gaussian_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tensor:
     """Eq. 7: KL(N(mu_s, diag sigma_s^2) || N(mu_t, diag sigma_t^2)) in nats, one for each pair of images.
 
@@ -86,8 +84,6 @@ def eq_8() -> sp.Eq:
     """Divergence of two Gaussians of equal deviation. Eq. 7 with sigma_s replaced by sigma_t; one coordinate."""
     return sp.Eq(divergence_s_t, eq_7().rhs.subs(sigma_s, sigma_t))
 
-
-# 51_divergence: Equation 8: what equal deviations buy
 
 def equal_sigma_kl(mu_s: Tensor, mu_t: Tensor, sigma: Tensor) -> Tensor:
     """Eq. 8: the divergence of Eq. 7 in nats where both images have the deviations ``sigma`` > 0.
@@ -132,8 +128,6 @@ def eq_9() -> sp.Eq:
     return sp.Eq(divergence_st_ts, with_short_moments(eq_6().rhs.subs(sigma_s, 1)))
 
 
-# 51_divergence: Equation 9: the short moments put in
-
 def modulated_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor, gamma1: float,
                  keep_sigma: bool = False) -> Tensor:
     """Eq. 9: divergence in nats of two codes with the short moments of Eqs. 5 and 6.
@@ -148,8 +142,6 @@ def modulated_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor, g
     gap = (1 - gamma1) / gamma1 * (mu_s - mu_t) / sigma_t
     return 0.5 * ((gap / sigma_s if keep_sigma else gap) ** 2).sum(-1)
 
-
-# 51_divergence: Equation 9: the short moments put in
 
 def kl_after_modulation(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor, gamma1: float = 1.0,
                         gamma2: float = 0.1, features: tuple[Tensor, Tensor, Tensor, Tensor] | None = None) -> Tensor:
@@ -180,8 +172,6 @@ def eq_10() -> sp.Eq:
     after = eq_7().rhs.subs({mu_s: st[0], sigma_s: st[1], mu_t: ts[0], sigma_t: ts[1]}, simultaneous=True)
     return sp.Eq(divergence_st_ts, sp.factor(after / eq_8().rhs.subs(common)) * divergence_s_t)
 
-
-# 51_divergence: Equation 10: the factor
 
 def reduction_factor(gamma1: Tensor | float, sigma: Tensor | float = 1.0, gamma2: Tensor | float = 0.0) -> Tensor:
     """Factor of Eq. 10 with its exact dependence on ``sigma`` > 0 and ``gamma2`` >= 0; the defaults give the paper's.

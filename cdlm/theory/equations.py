@@ -35,8 +35,6 @@ class Equation:
     derive: Callable[[], object]            # gives the checked symbolic form, of SymPy
 
 
-# 92_ledger: A derivation is a function
-
 def equation(number: int, kind: str, verdict: str, api: str | tuple[str, ...], note: str = "",
              slip: str = "") -> Callable:
     """Mark a function without arguments as the derivation of the paper's equation ``number``.

@@ -81,8 +81,6 @@ def home(name: str) -> Path:
     return next(file for module in modules if (file := shelf.file(module)))
 
 
-# 92_ledger: Fingerprints of a row
-
 def fingerprint(shelf: Library, places: Iterable[Place]) -> str:
     """SHA-256 over the code reached from definitions, shortened; the same on every machine."""
     code = json.dumps(closure(shelf, places))
@@ -132,8 +130,6 @@ def chapter_of(eq: Equation) -> str:
     return f"{chapter}#eq-{eq.number}"
 
 
-# 92_ledger: The rows
-
 @dataclass(frozen=True)
 class Row:
     """A row of the ledger. ``statement`` is LaTeX; ``why`` says what is missing where ``verified`` is false."""
@@ -167,8 +163,6 @@ def judge(eq: Equation, recorded: dict, shelf: Library | None = None) -> str:
     changed = [part for part, value in now.items() if recorded["fingerprints"].get(part) != value]
     return f"stale: {', '.join(changed)} changed since the tests were run" if changed else ""
 
-
-# 92_ledger: The rows
 
 LEDGER = PACKAGE / "theory" / "ledger.json"
 

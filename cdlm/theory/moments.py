@@ -82,8 +82,6 @@ def expect_code(value: sp.Expr) -> sp.Expr:
     return expect_two_moments(expect(value, epsilon, 0, 1), h_t, mu_ht, sigma_ht)
 
 
-# 50_moments: Equation 3: the mean
-
 @equation(3, kind="identity", verdict="exact under stated assumptions",
           api="cdlm.moments.modulated_mean",
           note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper "

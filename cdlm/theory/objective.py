@@ -125,8 +125,6 @@ def linear_log_evidence(x: Tensor, W: Tensor, tau: Tensor) -> Tensor:
     return -0.5 * (fit + torch.logdet(precision) + len(tau) * math.log(2 * math.pi)) - tau.log().sum()
 
 
-# 53_objective: A model in which everything is known
-
 def linear_log_likelihood(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor, tau: Tensor) -> Tensor:
     """E[log p(x | z)] in nats, (batch,), for z ~ N(mu, diag sigma^2): the reconstruction term of Eqs. 16-17.
 
@@ -167,8 +165,6 @@ def gaussian_integral(a: sp.Symbol, b: sp.Symbol) -> sp.Expr:
     return sp.simplify(sp.integrate(sp.exp(-a * z**2 / 2 + b * z), (z, -sp.oo, sp.oo)))
 
 
-# 53_objective: Equation 16: one identity, four terms
-
 def log_integral(exponent: sp.Expr) -> sp.Expr:
     """Logarithm of the integral over z of exp(``exponent``), a quadratic polynomial of z."""
     a, b = sp.Symbol("a", positive=True), sp.Symbol("b", real=True)
@@ -188,8 +184,6 @@ def mean_under_q(value: sp.Expr) -> sp.Expr:
     powers = sp.Poly(sp.expand(value), z).terms()
     return sum(coefficient * moment_under_q(order) for (order,), coefficient in powers)
 
-
-# 53_objective: Equation 16: one identity, four terms
 
 def log_of_joint_normal(x: sp.Matrix, covariance: sp.Matrix) -> sp.Expr:
     """Logarithm of the density of N(0, covariance) at ``x``, a column of numbers."""
@@ -211,8 +205,6 @@ def demand(holds: bool, claim: str) -> None:
         raise ArithmeticError(f"it does not hold that {claim}")
 
 
-# 53_objective: Equation 16: one identity, four terms
-
 @functools.cache
 def divergence_of_q() -> sp.Lambda:
     """KL(q || N(m, d^2)) as a function of (m, d), q = N(mu_st, sigma_st^2): Eq. 7, and a mean log ratio."""
@@ -225,8 +217,6 @@ def divergence_of_q() -> sp.Lambda:
     demand(vanishes(divergence - mean_log_ratio), "the divergence is the mean log ratio under q")
     return sp.Lambda((m, d), divergence)
 
-
-# 53_objective: Equation 16: one identity, four terms
 
 def linear_terms(*observed: tuple[sp.Symbol, sp.Symbol, sp.Symbol]) -> tuple[sp.Expr, ...]:
     """Evidence, mean log-likelihood, gap and price in the linear model; a triple (x, w, tau) per number."""
@@ -243,8 +233,6 @@ def linear_terms(*observed: tuple[sp.Symbol, sp.Symbol, sp.Symbol]) -> tuple[sp.
     kl = divergence_of_q()
     return evidence, mean_under_q(draw), kl(mean, deviation), kl(0, 1)
 
-
-# 53_objective: Equation 16: one identity, four terms
 
 X_S, X_T, W_S, W_T = symbols("x_s x_t w_s w_t", real=True)
 TAU_S, TAU_T = symbols("tau_s tau_t", positive=True)
@@ -264,8 +252,6 @@ def proved(statement: sp.Eq, terms: dict[sp.Symbol, sp.Expr]) -> sp.Eq:
     return statement
 
 
-# 53_objective: Equation 16: one identity, four terms
-
 def identity_for_three_codes() -> None:
     """Demand Eq. 16 of any q, prior and likelihood on three codes; the evidence is a sum."""
     q, likelihood, prior = (symbols(f"{x}_1 {x}_2 {x}_3", positive=True) for x in "qlp")
@@ -278,8 +264,6 @@ def identity_for_three_codes() -> None:
     difference = sp.expand(difference.subs(q[2], 1 - q[0] - q[1]))
     demand(difference == 0, "evidence less gap is likelihood less price")
 
-
-# 53_objective: Equation 16: one identity, four terms
 
 @equation(16, kind="identity", verdict="exact", api=(
     "cdlm.theory.objective.linear_log_evidence", "cdlm.theory.objective.linear_log_likelihood",
@@ -302,8 +286,6 @@ def linear_gap(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor, tau: Tensor) -> 
     """KL(q || posterior) in nats, (batch,): by how much the bound of Eq. 17 falls short of the evidence."""
     return divergence_from(mu, sigma, *linear_posterior(x, W, tau))
 
-
-# 53_objective: Equation 17: the bound, and what "minimizing is maximizing" needs
 
 @equation(17, kind="inequality", verdict="exact under stated assumptions", note=(
     "As a bound it is exact. That minimizing the gap is the same as maximizing the bound holds for the encoder only; and "
@@ -338,8 +320,6 @@ def source_terms() -> dict[sp.Symbol, sp.Expr]:
             PRICE_ST: price, PRICE_TS: other}
 
 
-# 53_objective: Equation 18: a bound on what?
-
 @equation(18, kind="definition", verdict="misprint, corrected", note=(
     "The log inside the divergences is a slip; with one q throughout, the expression bounds log p(x_s), not log p(x_s, x_t). "
     "Of its four readings cdlm takes the divergence of N(mu, sigma^2) and decodes the modulated code, which is no bound."),
@@ -352,8 +332,6 @@ def eq_18() -> sp.Basic:
     proved(sp.Eq(LOG_EVIDENCE_S - objective, GAP_S + PRICE_TS), source_terms())
     return sp.And(sp.Eq(JOINT_BOUND, objective), sp.Le(JOINT_BOUND, LOG_EVIDENCE_S))
 
-
-# 53_objective: Equation 18: a bound on what?
 
 def source_objective(x_s: Tensor, x_hat_st: Tensor, kl_st: Tensor, kl_ts: Tensor, variance: float = 0.5) -> Tensor:
     """Eq. 18 in nats per image, from one sample of the code; a scalar, to be maximized.
@@ -383,8 +361,6 @@ def for_both_domains(one: sp.Expr) -> sp.Expr:
     other = {X_HAT_ST: X_HAT_TS, X_TILDE_S: X_TILDE_T, X_S: X_T}
     return BETA1 * one + BETA2 * one.subs(other, simultaneous=True)
 
-
-# 53_objective: Equation 20: two images, or two likelihoods?
 
 @equation(20, kind="definition", verdict="misprint, corrected", note=(
     "Printed is a squared difference of two log-likelihoods, which is zero for different images with equal errors; the text says "
@@ -433,8 +409,6 @@ def descent_rule(parameter: sp.Symbol, rate: sp.Symbol) -> sp.Eq:
     demand(sp.expand(change + slope**2) == 0, "the objective falls by rate times the squared slope")
     return sp.Eq(sp.Symbol(sp.latex(parameter) + r"^{\text{new}}"), after)
 
-
-# 53_objective: Equation 21: what the encoder descends
 
 @equation(21, kind="algorithm", verdict="exact under stated assumptions", note=(
     "The gradient is with respect to phi, and L_KL and L_Rec are costs. The lambdas multiply KL and reconstruction, though the "
@@ -507,8 +481,6 @@ def alternating_updates(phi: Tensor, theta: Tensor, for_phi: Callable[[Tensor, T
         theta = theta - eta2 * slope_at(lambda value, phi=phi: for_theta(phi, value), theta)
     return phi, theta
 
-
-# 53_objective: In which order
 
 @functools.cache
 def order_of_updates() -> sp.Eq:

@@ -70,8 +70,6 @@ def eq_12() -> sp.Tuple:
                     sp.Eq(pair_symbol("ts", "st"), sp.factor(sp.expand(backward))))
 
 
-# 52_partial: Equation 12: under PM1 both directions agree
-
 def pm1_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tensor:
     """KL(st || ts) = KL(ts || st) of the codes of each pair under PM1 (Eq. 12), in nats; (batch,).
 
@@ -79,8 +77,6 @@ def pm1_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tens
     """
     return 2 * ((mu_s - mu_t) / (sigma_s + sigma_t)).square().sum(-1)
 
-
-# 52_partial: Equation 12: under PM1 both directions agree
 
 def proved_nonnegative(difference: sp.Expr) -> sp.Expr:
     """``difference`` in factors that show that it is never negative. Raises ValueError if they do not."""
@@ -116,8 +112,6 @@ def symmetric_by_gap() -> tuple[sp.Expr, sp.Expr]:
     return proved_nonnegative(square), proved_nonnegative(rest)
 
 
-# 52_partial: Equation 13: both directions together
-
 @equation(13, kind="inequality", verdict="exact",
           api=("cdlm.theory.partial.symmetric_kl", "cdlm.theory.partial.symmetric_kl_bound"),
           slip="All sums over coordinates are lost. Each logarithm has the factor 1, where 1/2 is "
@@ -130,16 +124,12 @@ def eq_13() -> sp.Tuple:
     return sp.Tuple(sp.Eq(both, square * (mu_s - mu_t) ** 2 + root**2 / 2), sp.Ge(root**2 / 2, 0, evaluate=False))
 
 
-# 52_partial: Equation 13: both directions together
-
 def printed_eq_13() -> sp.Expr:
     """Right-hand side of Eq. 13 with the equals sign, as the paper prints it; one coordinate."""
     logs = (sp.log(sigma_t / sigma_s) + sp.log(sigma_s / sigma_t)) / 2
     means = (mu_s - mu_t) ** 2 * (1 / sigma_s**2 + 1 / sigma_t**2) / 2
     return logs + means + ((sigma_s / sigma_t) ** 2 + (sigma_t / sigma_s) ** 2 - 2) / 2
 
-
-# 52_partial: Equation 13: both directions together
 
 def symmetric_kl_bound(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tensor:
     """Lower bound of Eq. 13 on the symmetrized divergence of each pair, in nats; (batch,).
@@ -173,8 +163,6 @@ def eq_14() -> sp.Le:
     return sp.Le(after, after + square * (mu_s - mu_t) ** 2 + rest, evaluate=False)
 
 
-# 52_partial: Equation 14: PM1 does not raise the symmetrized divergence
-
 def pm1_reduction(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tensor:
     """What PM1 takes off the symmetrized divergence of each pair (Eq. 14), in nats, never negative; (batch,).
 
@@ -201,8 +189,6 @@ def eq_15() -> sp.Tuple:
                     sp.Eq(pair_symbol("st", "ts") - pair_symbol("t", "s"), sp.expand(forward)),
                     sp.Eq(pair_symbol("ts", "st") - pair_symbol("s", "t"), sp.expand(backward)))
 
-
-# 52_partial: Equation 15: PM2, the exchange
 
 def pm2_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -> Tensor:
     """KL(st || ts) = KL(t || s) of the codes of each pair under PM2 (after Eq. 15), in nats; (batch,).

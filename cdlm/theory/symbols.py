@@ -49,8 +49,6 @@ z_st, z_ts, mu_st, mu_ts = symbols(r"\ddot{z}_{st} \ddot{z}_{ts} \mu_{st} \mu_{t
 sigma_st, sigma_ts = symbols(r"\sigma_{st} \sigma_{ts}", positive=True)
 
 
-# 92_ledger: Symbols, once
-
 def normal_density(x: sp.Expr, mean: sp.Expr, deviation: sp.Expr) -> sp.Expr:
     """Density of N(mean, deviation^2) at ``x``; ``deviation`` must be known to SymPy as positive."""
     return sp.exp(-((x - mean) ** 2) / (2 * deviation**2)) / (sp.sqrt(2 * sp.pi) * deviation)
