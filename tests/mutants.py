@@ -121,7 +121,7 @@ def changes(function: ast.AST) -> Iterator[str]:
             node.value = 2 * old if old else 1
             yield f"{old} became {node.value}"
             node.value = old
-        elif isinstance(node, ast.Return) and node.value is not None and not isinstance(node.value, ast.Tuple):
+        elif isinstance(node, ast.Return) and node.value is not None and not isinstance(node.value, (ast.Tuple, ast.Compare)):
             old = node.value
             for factor in (2, -1):
                 node.value = ast.BinOp(copy.deepcopy(old), ast.Mult(), ast.Constant(factor))

@@ -93,6 +93,16 @@ def test_triangle_inequality_of_disagreements_in_all_cases():
 
 
 @pytest.mark.equation(23, check="derivation")
+def test_the_three_steps_point_the_same_way():
+    """Each says "at most", and begins where the one before it has left off; else their sum would say nothing."""
+    first, second, third = steps = bound.bound_steps()
+    assert all(isinstance(step, sp.Le) for step in steps)
+    assert first == sp.Le(bound.error_t, bound.apart_t + bound.error_t_ideal)
+    assert second == sp.Le(bound.apart_t, bound.apart_s + bound.d_HDH / 2)
+    assert third == sp.Le(bound.apart_s, bound.error_s + bound.error_s_ideal)
+
+
+@pytest.mark.equation(23, check="derivation")
 def test_the_printed_form_has_another_divergence():
     """It differs from the theorem in the last term alone."""
     difference = sp.expand(eq_23_printed().rhs - eq_23().rhs)
