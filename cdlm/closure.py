@@ -82,7 +82,7 @@ def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def without_annotations(function: ast.FunctionDef) -> None:
-    """Take annotations from a function's signature and variables; a class in it keeps its own."""
+    """Take annotations from a function's signature and variables, not from classes in it."""
     function.returns = None
     inner = [part for node in ast.walk(function) if isinstance(node, ast.ClassDef)
              for part in ast.walk(node)]
@@ -366,10 +366,11 @@ def next_places(library: Library, room: Room,
     imports, found = room.imports | statement.imports, []
     for names in statement.uses:
         places = followed(library, room, names, imports)
-        if names[0] in statement.registers and names[1:]:       # app uses it, it does not use app
+        if names[0] in statement.registers and names[1:]:       # app uses it, not it app
             places = [p for p in places if isinstance(p, str) or p[1] != names[0]]
         found += [(names[0] if isinstance(p, str) else p[1], p) for p in places]
-    found += [("*", (room, "*")) for prefix in statement.searches for room in library.below(prefix)]
+    for prefix in statement.searches:
+        found += [("*", (far, "*")) for far in library.below(prefix)]
     found += [(place[1], place) for word in statement.commands
               for place in command_places(library, word)]
     return library.steps.setdefault(id(statement), found)

@@ -161,8 +161,8 @@ def log_of_normal(x: sp.Expr, mean: sp.Expr, deviation: sp.Expr) -> sp.Expr:
 
 @functools.cache
 def gaussian_integral(a: sp.Symbol, b: sp.Symbol) -> sp.Expr:
-    """Integral of exp(-a z^2 / 2 + b z) over the real line, for ``a`` > 0 and real ``b``."""
-    return sp.simplify(sp.integrate(sp.exp(-a * z**2 / 2 + b * z), (z, -sp.oo, sp.oo)))
+    """Integral of exp(b z - a z^2 / 2) over the real line, for ``a`` > 0 and real ``b``."""
+    return sp.simplify(sp.integrate(sp.exp(b * z - a * z**2 / 2), (z, -sp.oo, sp.oo)))
 
 
 def log_integral(exponent: sp.Expr) -> sp.Expr:

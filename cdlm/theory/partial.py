@@ -98,9 +98,9 @@ def spread_chain() -> tuple[sp.Expr, ...]:
 def by_gap(divergence: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """Coefficients A and B of a divergence that equals A (mu_s - mu_t)^2 + B. Raises ValueError if it does not."""
     gap = sp.Symbol("Delta", real=True)
-    shifted = sp.expand(divergence.subs(mu_s, mu_t + gap))
-    square, rest = shifted.coeff(gap, 2), shifted.coeff(gap, 0)
-    if shifted.has(mu_t) or sp.simplify(shifted - square * gap**2 - rest) != 0:
+    at_origin = sp.expand(divergence.subs({mu_s: gap, mu_t: 0}))
+    square, rest = at_origin.coeff(gap, 2), at_origin.coeff(gap, 0)
+    if sp.simplify(sp.expand(divergence - square * (mu_s - mu_t) ** 2 - rest)) != 0:
         raise ValueError(f"not a multiple of the squared gap plus a constant: {divergence}")
     return square, rest
 
