@@ -51,11 +51,11 @@ from cdlm.runs import (
     RunError,
     RunSpec,
     evaluate,
+    joined_record,
     measure_moments,
     processor,
     provenance,
     read_json,
-    record,
     record_path,
     run,
     write_json,
@@ -295,7 +295,7 @@ def record_command(
 ) -> None:
     """Join runs of several seeds into a record that chapters can read."""
     with clear_errors():
-        write_json(path, record(folders))
+        write_json(path, joined_record(folders))
     typer.echo(f"{path}: {len(folders)} runs")
 
 

@@ -33,12 +33,12 @@ from cdlm.runs import (
     RunError,
     RunSpec,
     data_checksums,
+    joined_record,
     load_run,
     load_spec,
     open_at,
     provenance,
     read_json,
-    record,
 )
 
 __all__ = [
@@ -174,7 +174,7 @@ def translation_record(folder: Path, count: int = 12, seed: int = 0, checked: in
 def measure_runs(folders: Iterable[Path], what: str, measure_one: Callable[[Path], dict]) -> dict:
     """A record of something measured on stored runs that differ in their seed only. Raises RunError for others."""
     folders = list(folders)
-    joined = record(folders)
+    joined = joined_record(folders)
     found = sorted((measure_one(folder) for folder in folders), key=lambda one: one["seed"])
     trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")} for run in joined["runs"]}
     return {"measured": what, "spec": joined["spec"],

@@ -64,6 +64,7 @@ __all__ = [
     "evaluate",
     "finish",
     "found_size",
+    "joined_record",
     "kept_if_resumable",
     "load_pair",
     "load_run",
@@ -81,7 +82,6 @@ __all__ = [
     "read_json",
     "read_record",
     "read_records",
-    "record",
     "record_path",
     "revision",
     "run",
@@ -99,7 +99,7 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
     Raises RunError for runs of another method, for runs that differ in more, and where the data have changed since.
     """
     folders = list(folders)
-    joined = record(folders)
+    joined = joined_record(folders)
     if joined["spec"]["method"] != "cdlm":
         raise RunError(f"moments are measured on runs of cdlm, not of {joined['spec']['method']}")
     trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")} for run in joined["runs"]}
@@ -582,7 +582,7 @@ def evaluate(folder: Path) -> dict[str, float]:
 
 # 90_runs: From runs to a record
 
-def record(folders: Iterable[Path]) -> dict:
+def joined_record(folders: Iterable[Path]) -> dict:
     """A record of runs that differ in their seed only, in the order of their seeds. Raises RunError if they do not."""
     runs = sorted(({"spec": asdict(load_spec(f)), "metrics": read_json(f / "metrics.json")} for f in folders),
                   key=lambda r: r["spec"]["seed"])

@@ -23,14 +23,15 @@ from cdlm.selection import RULES
 
 __all__ = [
     "BARE",
+    "Comparison",
     "PATHS",
     "ROW_COLORS",
     "TASK_NAMES",
-    "Verdict",
     "accuracy_by_seed",
+    "accuracy_curves",
     "accuracy_dots",
+    "compare_seeds",
     "comparisons",
-    "courses",
     "last_gain",
     "mean_of",
     "miss",
@@ -42,7 +43,6 @@ __all__ = [
     "rule_gains",
     "table_lines",
     "told",
-    "verdict",
 ]
 
 
@@ -93,7 +93,7 @@ def told(values: Mapping[int, float]) -> str:
     return f"{seen.mean():.3f}{spread} ({len(seen)})"
 
 
-class Verdict(NamedTuple):
+class Comparison(NamedTuple):
     """A word for differences of paired seeds, their number, and their mean with its interval; not a number without two seeds."""
 
     word: str
@@ -116,16 +116,16 @@ def paired(ours: Mapping[int, float], other: Mapping[int, float] | float) -> Ten
     return torch.tensor([ours[seed] - other for seed in sorted(ours)], dtype=torch.float64)
 
 
-def verdict(differences: Tensor, level: float = 0.95) -> Verdict:
+def compare_seeds(differences: Tensor, level: float = 0.95) -> Comparison:
     """"above" if the interval for the mean of differences (n,) lies above 0, "below" if below, else "not distinguishable".
 
     With fewer than two differences there is no interval, and the word is "one seed" or "no runs".
     """
     nan = float("nan")
     if len(differences) < 2:
-        return Verdict("one seed", 1, float(differences[0]), nan, nan) if len(differences) else Verdict("no runs", 0, nan, nan, nan)
+        return Comparison("one seed", 1, float(differences[0]), nan, nan) if len(differences) else Comparison("no runs", 0, nan, nan, nan)
     mean, low, high = t_interval(differences, level)
-    return Verdict("above" if low > 0 else "below" if high < 0 else "not distinguishable", len(differences), mean, low, high)
+    return Comparison("above" if low > 0 else "below" if high < 0 else "not distinguishable", len(differences), mean, low, high)
 
 
 # 80_digits: Table 2, the digits
@@ -177,7 +177,7 @@ def mean_of(values: Mapping[int, float]) -> float:
 
 def miss(values: Mapping[int, float], theirs: float) -> str:
     """In words, whether the mean of accuracies by seed misses or reaches a reported number, by how much, and how sure that is."""
-    judged = verdict(paired(values, theirs))
+    judged = compare_seeds(paired(values, theirs))
     if not judged.seeds:
         return judged.word
     points = 100 * judged.mean
@@ -200,7 +200,7 @@ def points(values: Tensor) -> str:
 
 # 80_digits: The course of training
 
-def courses(runs: Mapping[int, dict]) -> tuple[Tensor, Tensor]:
+def accuracy_curves(runs: Mapping[int, dict]) -> tuple[Tensor, Tensor]:
     """Steps (S,) of the snapshots that all runs have, and target accuracies (runs, S) float64 at them, in the order of runs."""
     by_step = [{snapshot["step"]: snapshot["target_accuracy"] for snapshot in run["snapshots"]} for run in runs.values()]
     steps = sorted(set.intersection(*map(set, by_step))) if by_step else []
@@ -209,7 +209,7 @@ def courses(runs: Mapping[int, dict]) -> tuple[Tensor, Tensor]:
 
 def last_gain(runs: Mapping[int, dict], snapshots: int = 2) -> Tensor:
     """What each run (runs,) has gained in target accuracy over its last ``snapshots`` snapshots."""
-    seen = courses(runs)[1]
+    seen = accuracy_curves(runs)[1]
     return seen[:, -1] - seen[:, -1 - snapshots] if seen.numel() else torch.zeros(0, dtype=torch.float64)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from cdlm.evaluation import t_interval
-from cdlm.tables import Verdict, accuracy_by_seed, paired, read_table, verdict
+from cdlm.tables import Comparison, accuracy_by_seed, compare_seeds, paired, read_table
 
 __all__ = ["Claim", "findings", "prediction_interval"]
 
@@ -29,11 +29,11 @@ class Claim:
     below: str
 
 
-def findings(claim: Claim, results: Path) -> dict[str, Verdict]:
+def findings(claim: Claim, results: Path) -> dict[str, Comparison]:
     """What the records say of a claim, task by task, over the seeds that both rows have."""
     found = read_table(claim.table, results)
     above, below = found[claim.above], found[claim.below]
-    return {task: verdict(paired(accuracy_by_seed(above[task]), accuracy_by_seed(below[task]))) for task in above if task in below}
+    return {task: compare_seeds(paired(accuracy_by_seed(above[task]), accuracy_by_seed(below[task]))) for task in above if task in below}
 
 
 # 84_verdicts: If you run it again

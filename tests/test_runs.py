@@ -36,7 +36,7 @@ from cdlm.runs import (
     load_spec,
     metric_values,
     new_folder,
-    record,
+    joined_record,
     run,
 )
 from cdlm.settings import Images
@@ -180,14 +180,14 @@ def test_other_data_make_the_number_incomparable(copy: Path) -> None:
 def test_a_record_joins_seeds_and_nothing_else(copy: Path, stored: Path) -> None:
     spec = json.loads((copy / "config.json").read_text())
     with pytest.raises(RunError, match="same seed"):
-        record([stored, copy])
+        joined_record([stored, copy])
     (copy / "config.json").write_text(json.dumps(spec | {"seed": 1}))
-    joined = record([copy, stored])
+    joined = joined_record([copy, stored])
     assert [r["seed"] for r in joined["runs"]] == [0, 1] and "seed" not in joined["spec"]
     assert metric_values(joined).dtype == torch.float64 and len(metric_values(joined)) == 2
     (copy / "config.json").write_text(json.dumps(spec | {"seed": 1, "steps": 4}))
     with pytest.raises(RunError, match="differ in their seed only"):
-        record([copy, stored])
+        joined_record([copy, stored])
 
 
 # Unfinished runs

@@ -24,11 +24,11 @@ from cdlm.tables import (
     PATHS,
     ROW_COLORS,
     TASK_NAMES,
-    Verdict,
+    Comparison,
     accuracy_by_seed,
     accuracy_dots,
     comparisons,
-    courses,
+    accuracy_curves,
     last_gain,
     mean_of,
     miss,
@@ -40,7 +40,7 @@ from cdlm.tables import (
     rule_gains,
     table_lines,
     told,
-    verdict,
+    compare_seeds,
 )
 from cdlm.verdicts import Claim, findings, prediction_interval
 
@@ -151,7 +151,7 @@ def test_pairs_are_of_the_seeds_that_both_have() -> None:
 
 @given(numbers)
 def test_the_interval_is_that_of_scipy(values: list[float]) -> None:
-    found, n = verdict(torch.tensor(values, dtype=torch.float64)), len(values)
+    found, n = compare_seeds(torch.tensor(values, dtype=torch.float64)), len(values)
     mean, error = sum(values) / n, torch.tensor(values, dtype=torch.float64).std().item() / math.sqrt(n)
     reach = stats.t.ppf(0.975, n - 1) * error
     assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach), abs=1e-9) and found.seeds == n
@@ -161,24 +161,24 @@ def test_the_interval_is_that_of_scipy(values: list[float]) -> None:
 def test_words_turn_round_with_the_sign_and_do_not_mind_the_order(values: list[float]) -> None:
     d = torch.tensor(values, dtype=torch.float64)
     other = {"above": "below", "below": "above", "not distinguishable": "not distinguishable"}
-    assert verdict(-d).word == other[verdict(d).word]
-    assert verdict(d.flip(0)).word == verdict(d).word
-    assert verdict(d, 0.5).word == verdict(d).word or verdict(d).word == "not distinguishable", "a lower level decides more"
+    assert compare_seeds(-d).word == other[compare_seeds(d).word]
+    assert compare_seeds(d.flip(0)).word == compare_seeds(d).word
+    assert compare_seeds(d, 0.5).word == compare_seeds(d).word or compare_seeds(d).word == "not distinguishable", "a lower level decides more"
 
 
 @pytest.mark.parametrize("differences, word", [
     ([], "no runs"), ([0.3], "one seed"), ([0.1, 0.12, 0.11], "above"), ([-0.1, -0.12, -0.11], "below"),
     ([0.1, -0.02, 0.01], "not distinguishable"), ([0.0, 0.0, 0.0], "not distinguishable"), ([0.01, 0.01], "above")])
 def test_a_word_for_each_case(differences: list[float], word: str) -> None:
-    found = verdict(torch.tensor(differences, dtype=torch.float64))
+    found = compare_seeds(torch.tensor(differences, dtype=torch.float64))
     assert found.word == word and found.seeds == len(differences)
     assert math.isnan(found.low) == (len(differences) < 2)
 
 
 def test_a_verdict_as_text() -> None:
-    assert str(Verdict("no runs", 0, math.nan, math.nan, math.nan)) == "no runs"
-    assert str(Verdict("one seed", 1, 0.25, math.nan, math.nan)) == "+0.250 one seed"
-    assert str(Verdict("below", 3, -0.1, -0.2, -0.05)) == "-0.100 [-0.200, -0.050] below (3 seeds)"
+    assert str(Comparison("no runs", 0, math.nan, math.nan, math.nan)) == "no runs"
+    assert str(Comparison("one seed", 1, 0.25, math.nan, math.nan)) == "+0.250 one seed"
+    assert str(Comparison("below", 3, -0.1, -0.2, -0.05)) == "-0.100 [-0.200, -0.050] below (3 seeds)"
 
 
 def test_rows_are_compared_with_their_like() -> None:
@@ -202,9 +202,9 @@ def test_what_rules_would_have_given() -> None:
 
 def test_courses_are_of_the_steps_that_all_runs_have() -> None:
     long, short = made_run(1, 0.0, (0.1, 0.2, 0.3, 0.4)), made_run(2, 0.0, (0.5, 0.7))
-    steps, seen = courses({1: long, 2: short})
+    steps, seen = accuracy_curves({1: long, 2: short})
     assert steps.tolist() == [10, 20] and torch.allclose(seen, torch.tensor([[0.1, 0.2], [0.5, 0.7]], dtype=torch.float64))
-    assert courses({})[0].numel() == 0
+    assert accuracy_curves({})[0].numel() == 0
     assert last_gain({1: long}).tolist() == pytest.approx([0.2]) and last_gain({1: long}, 1).tolist() == pytest.approx([0.1])
     assert last_gain({}).numel() == 0
 
