@@ -3,6 +3,6 @@
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """
 
-from cdlm.cli import main
+from cdlm.cli.app import main
 
 main()

@@ -1,6 +1,6 @@
 """Which definitions a piece of code reaches, name by name, and their code without what changes no result.
 
-Generated from book/src/92_ledger.md by `make sync`: edit there, not here.
+Generated from book/src/50_equations.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -15,42 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
-    "DEFINITIONS",
-    "DOTTED",
     "Library",
     "Place",
-    "READERS",
     "Room",
-    "SEARCHES",
     "Statement",
     "altered",
-    "asks_for",
-    "bare",
-    "chain",
-    "chains",
     "closure",
-    "command_places",
-    "commands",
-    "decorators",
     "find",
-    "followed",
-    "global_names",
-    "imported",
-    "is_command",
-    "next_places",
-    "of_package",
     "read_room",
-    "read_statement",
     "registered",
-    "searched",
-    "texts",
-    "without_annotations",
-    "without_docstring",
-    "without_package",
 ]
 
 
-# 92_ledger: Code without what changes no result
+# 50_equations: Code without what changes no result
 
 READERS = {"equation", "command", "callback"}       # decorators that read a docstring
 DOTTED = re.compile(r"cdlm(\.\w+)+")
@@ -123,7 +100,7 @@ def bare(node: ast.AST) -> ast.AST:
     return ast.fix_missing_locations(tree)
 
 
-# 92_ledger: Names that a statement uses
+# 50_equations: Names that a statement uses
 
 def global_names(code: str) -> tuple[set[str], set[str]]:
     """Names that code uses from the top level of its module, and names that it binds there."""
@@ -195,7 +172,7 @@ def commands(tree: ast.AST) -> set[str]:
     return found
 
 
-# 92_ledger: A module, statement by statement
+# 50_equations: A module, statement by statement
 
 @dataclass(frozen=True)
 class Statement:
@@ -279,7 +256,7 @@ def read_room(source: str) -> Room:
     return Room(statements, units, loose, imports)
 
 
-# 92_ledger: From name to name
+# 50_equations: From name to name
 
 @dataclass(frozen=True)
 class Library:
@@ -337,12 +314,18 @@ def find(library: Library, dotted: str) -> Place | None:
 
 
 def command_places(library: Library, word: str) -> list[Place]:
-    """Definitions behind a command: what is registered under its name; for "" all there is."""
-    room = library.room("cdlm.cli")
+    """Definitions behind a command: the function or the group of a table, or for "" all there is."""
+    room = library.room("cdlm.cli.app")
     if room is None:
         return []
-    named = [found for found in room.units.get("app", []) if word and word in found.texts]
-    return [(room, name) for found in named for name in found.binds] or [(room, "main")]
+    if word and (group := f"{word.upper()}_COMMANDS") in room.units:
+        return [(room, group)]
+    code = "\n".join(statement.code for statement in room.units.get("COMMANDS", []))
+    tables = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Dict))
+    named = [value.id for table in tables for key, value in zip(table.keys, table.values)
+             if word and key.value == word]
+    found = [find(library, f"cdlm.cli.app.{name}") for name in named]
+    return [place for place in found if place] or [(room, "main"), (room, "REGISTERED")]
 
 
 def followed(library: Library, room: Room, names: tuple[str, ...],

@@ -1,6 +1,6 @@
 """One style for all figures, and the few kinds of picture the book draws again and again.
 
-Generated from book/src/95_figures.md by `make sync`: edit there, not here.
+Generated from book/src/01_toolbox.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-# 95_figures: One style
+# 01_toolbox: One style
 
 SOURCE_COLOR, TARGET_COLOR, MIXED_COLOR = "#0072B2", "#D55E00", "#009E73"
 PALETTE = (SOURCE_COLOR, TARGET_COLOR, MIXED_COLOR, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -45,7 +45,7 @@ def use_style() -> None:
         set_matplotlib_formats("svg", metadata={"Date": None}, bbox_inches="tight")
 
 
-# 95_figures: Images in rows
+# 01_toolbox: Images in rows
 
 def to_display(images: Tensor) -> Tensor:
     """Images (N, C, H, W) in [-1, 1], or bytes in 0..255, as (N, 3, H, W) floats in [0, 1] on the CPU."""
@@ -72,7 +72,7 @@ def image_rows(rows: Mapping[str, Tensor], ax: Axes | None = None, title: str = 
     return ax
 
 
-# 95_figures: Curves with their spread
+# 01_toolbox: Curves with their spread
 
 def curves(series: Mapping[str, Tensor | Sequence], x: Sequence, ax: Axes | None = None,
            colors: Sequence = PALETTE) -> Axes:

@@ -1,6 +1,6 @@
 """Settings of methods: checked against their annotations, composed of groups, flat on disk; and the images.
 
-Generated from book/src/90_runs.md by `make sync`: edit there, not here.
+Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-# 90_runs: Settings
+# 74_runs: Settings
 
 @dataclass(frozen=True)
 class Span:

@@ -14,7 +14,7 @@ FIGURES = Path(__file__).resolve().parent
 WANTED = {
     "four_generations.svg": ("40_cdlm", "fig-four-generations"),
     "graphical_model.svg": ("30_transfer_latent_space", "fig-graphical"),
-    "modulated_means.svg": ("50_moments", "fig-moments-geometry"),
+    "modulated_means.svg": ("51_moments", "fig-moments-geometry"),
 }
 
 

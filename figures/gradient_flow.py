@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from architecture import MIXED, NEUTRAL, SOURCE, TARGET, arrow, box
 
 from cdlm.methods.cdlm import CDLMConfig, reach_table
-from cdlm.theory.objective import offered_edges
+from cdlm.theory.updates import offered_edges
 
 DOTTED = (0, (1, 2))
 COLORS = {"adv": TARGET, "kl": SOURCE, "rec": MIXED, "consistency": "#CC79A7", "task": NEUTRAL}

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cdlm.paper import PAPER, TASKS
-from cdlm.results import result_rows
+from cdlm.experiments.paper import PAPER, TASKS
+from cdlm.experiments.tables import result_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by figures/results_table.py -->", "<!-- end of results -->"

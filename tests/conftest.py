@@ -172,7 +172,7 @@ def chapter_texts() -> list[Path]:
 @pytest.fixture(scope="session")
 def pair():
     """MNIST's sample and the optical digits."""
-    from cdlm.data.domains import load_domain
+    from cdlm.domains.samples import load_domain
 
     return load_domain("mnist"), load_domain("optdigits")
 
@@ -180,11 +180,11 @@ def pair():
 @pytest.fixture
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without data: an empty cache, no data folder, no packages of the system. Returns the cache."""
-    from cdlm.data import sources
+    from cdlm.data import search
 
     monkeypatch.delenv("CDLM_DATA", raising=False)
     monkeypatch.delenv("CDLM_OFFLINE", raising=False)
     monkeypatch.setenv("CDLM_CACHE", str(tmp_path / "the cache"))
-    places = sources.Search.places
-    monkeypatch.setattr(sources.Search, "places", lambda *a: (place for place in places(*a) if place[0] != "system"))
+    places = search.Search.places
+    monkeypatch.setattr(search.Search, "places", lambda *a: (place for place in places(*a) if place[0] != "system"))
     return tmp_path / "the cache"

@@ -1,4 +1,4 @@
-"""What pages say of the package by name: ``cdlm.modulation.modulate(gamma1=...)`` is looked up."""
+"""What pages say of the package by name: ``cdlm.model.modulation.modulate(gamma1=...)`` is looked up."""
 
 from __future__ import annotations
 

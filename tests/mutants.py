@@ -48,34 +48,34 @@ BESIDE = {
     12: ("cdlm.theory.partial.spread_chain", "cdlm.theory.partial.proved_nonnegative"),
     13: ("cdlm.theory.partial.printed_eq_13",),
     19: ("cdlm.theory.alignment.optimal_guess", "cdlm.theory.alignment.adversarial_optimum"),
-    20: ("cdlm.theory.objective.eq_20_as_printed",),
+    20: ("cdlm.theory.updates.eq_20_as_printed",),
     23: ("cdlm.theory.bound.eq_23_printed",),
     24: ("cdlm.theory.alignment.eq_24_with_reciprocals",),
 }
 
 # Errors that survived all tests once: equation, function, what stands there, what is put in its place.
 WRITTEN = (
-    (5, "cdlm.theory.moments.simplified_mean_error", "gamma1 * (sigma_s * mu_h - mu_t)",
+    (5, "cdlm.model.moments.simplified_mean_error", "gamma1 * (sigma_s * mu_h - mu_t)",
      "gamma1 * sigma_s * (mu_h - mu_t) + gamma1 * (sigma_s - 1) * mu_t"),
-    (6, "cdlm.theory.moments.simplified_sigma_error", "sigma_s * (by_feature + gamma2 * (gamma2 / total))",
+    (6, "cdlm.model.moments.simplified_sigma_error", "sigma_s * (by_feature + gamma2 * (gamma2 / total))",
      "sigma_s * (gamma1**2 * (sigma_h**2 - sigma_t**2) + gamma2**2) / total"),
-    (7, "cdlm.theory.divergence.gaussian_kl", "sigma_s.log() - sigma_t.log()", "(sigma_s / sigma_t).log()"),
-    (8, "cdlm.theory.divergence.equal_sigma_kl", "((mu_s - mu_t) / sigma) ** 2", "(mu_s - mu_t) ** 2 / sigma**2"),
-    (9, "cdlm.theory.divergence.kl_after_modulation", "features or (mu_s, sigma_s, mu_t, sigma_t)",
+    (7, "cdlm.model.moments.gaussian_kl", "sigma_s.log() - sigma_t.log()", "(sigma_s / sigma_t).log()"),
+    (8, "cdlm.model.moments.equal_sigma_kl", "((mu_s - mu_t) / sigma) ** 2", "(mu_s - mu_t) ** 2 / sigma**2"),
+    (9, "cdlm.model.moments.kl_after_modulation", "features or (mu_s, sigma_s, mu_t, sigma_t)",
      "features or (mu_s.detach(), sigma_s.detach(), mu_t.detach(), sigma_t.detach())"),
     (12, "cdlm.theory.partial.pm1_kl", "((mu_s - mu_t) / (sigma_s + sigma_t)).square()",
      "((mu_s - mu_t).square() / (sigma_s + sigma_t).square())"),
     (13, "cdlm.theory.partial.symmetric_kl", "(sigma_s - sigma_t) / sigma_t * (1 + sigma_t / sigma_s)",
      "sigma_s / sigma_t - sigma_t / sigma_s"),
     (14, "cdlm.theory.partial.pm1_reduction", "(sigma_s - sigma_t) / larger / smaller", "1 / sigma_t - 1 / sigma_s"),
-    (16, "cdlm.theory.objective.linear_log_evidence", "torch.logdet(precision)", "torch.det(precision).log()"),
-    (16, "cdlm.theory.objective.divergence_from", "torch.logdet(precision)", "torch.det(precision).log()"),
-    (16, "cdlm.theory.objective.linear_terms", "return evidence,", "return evidence + 5,"),
-    (17, "cdlm.theory.objective.linear_terms", "return evidence,", "return evidence + 5,"),
-    (18, "cdlm.theory.objective.linear_terms", "return evidence,", "return evidence + 5,"),
-    (16, "cdlm.theory.objective.linear_terms", "draw = sum(", "draw = 2 * sum("),
-    (17, "cdlm.theory.objective.linear_terms", "draw = sum(", "draw = 2 * sum("),
-    (18, "cdlm.theory.objective.linear_terms", "draw = sum(", "draw = 2 * sum("),
+    (16, "cdlm.theory.joint_bound.linear_log_evidence", "torch.logdet(precision)", "torch.det(precision).log()"),
+    (16, "cdlm.theory.joint_bound.divergence_from", "torch.logdet(precision)", "torch.det(precision).log()"),
+    (16, "cdlm.theory.joint_bound.linear_terms", "return evidence,", "return evidence + 5,"),
+    (17, "cdlm.theory.joint_bound.linear_terms", "return evidence,", "return evidence + 5,"),
+    (18, "cdlm.theory.joint_bound.linear_terms", "return evidence,", "return evidence + 5,"),
+    (16, "cdlm.theory.joint_bound.linear_terms", "draw = sum(", "draw = 2 * sum("),
+    (17, "cdlm.theory.joint_bound.linear_terms", "draw = sum(", "draw = 2 * sum("),
+    (18, "cdlm.theory.joint_bound.linear_terms", "draw = sum(", "draw = 2 * sum("),
 )
 
 
@@ -234,13 +234,13 @@ def written(number: int) -> Iterator[Mutant]:
             if function.count(old) != 1:
                 raise SystemExit(f"error: {name} does not have {old!r} once; write the planted error anew")
             changed = ast.parse(text.replace(function, function.replace(old, new)))
-            derived = name == "cdlm.theory.objective.linear_terms"
+            derived = name == "cdlm.theory.joint_bound.linear_terms"
             yield Mutant(name, f"{old} became {new}", file, tuple(path), code_of(changed, file, path), derived)
 
 
 def controls() -> Iterator[Mutant]:
     """Two changes that change nothing: a function compiled anew, and the terms of its sum exchanged."""
-    file, path = place("cdlm.modulation.modulate")
+    file, path = place("cdlm.model.modulation.modulate")
     tree = ast.parse(file.read_text(encoding="utf-8"))
     yield Mutant("control", "compiled anew", file, tuple(path), code_of(tree, file, path))
     total = next(n for n in body_nodes(find(tree, path)) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Add))

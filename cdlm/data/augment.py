@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdlm.data.batches import draw
-from cdlm.data.domains import Split
+from cdlm.data.domain import Split
 
 __all__ = ["Augment", "augment_images", "draw_augmented"]
 

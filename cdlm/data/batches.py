@@ -1,7 +1,7 @@
 """Mini-batches drawn on the device from images held as bytes.
 
-Generated from book/src/10_domain_shift.md, book/src/72_algorithm.md by `make sync`: edit
-there, not here.
+Generated from book/src/10_domain_shift.md, book/src/12_engine.md by `make sync`: edit there,
+not here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cdlm.data.domains import Split
+from cdlm.data.domain import Split
 
 __all__ = [
     "ByClass",
@@ -61,7 +61,7 @@ def draw_pair(source: Split, target: Split, batch_size: int, generator: torch.Ge
     return DomainBatch(x_s, y_s, x_t)
 
 
-# 72_algorithm: What else a method may ask for
+# 12_engine: What else a method may ask for
 
 class ByClass(NamedTuple):
     """Images sorted by class: each class has ``counts`` of ``order``, from ``starts`` on."""

@@ -1,11 +1,13 @@
-"""Methods:
+"""What is trained: each method says who learns, and from which objective.
 
 - ``cdlm.methods.base``: What a method tells the engine: who learns, from which objective.
-- ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
+- ``cdlm.methods.parts``: Pieces that several methods share: a conditional discriminator,
+  learning from sure predictions.
 - ``cdlm.methods.source``: Source-only training: the lower bound that adaptation has to beat.
 - ``cdlm.methods.dann``: Domain-adversarial training: features that do not tell their domain.
 - ``cdlm.methods.mcd``: Maximum classifier discrepancy: two classifiers that disagree, and
   features that make them agree.
+- ``cdlm.methods.vae``: The variational autoencoder: one domain, no transfer.
 - ``cdlm.methods.cdlm``: Cross-domain latent modulation: networks, objectives and who they
   reach.
 - ``cdlm.methods.improved``: CDLM with what its training lacks: statistics by domain, a

@@ -1,6 +1,6 @@
 """What a method tells the engine: who learns, from which objective.
 
-Generated from book/src/72_algorithm.md by `make sync`: edit there, not here.
+Generated from book/src/12_engine.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-# 72_algorithm: What a method tells, and what an engine does with it
+# 12_engine: What a method tells, and what an engine does with it
 
 def constant(progress: float) -> float:
     """A learning rate that stays as it is; ``progress`` is the share of training done, in [0, 1]."""

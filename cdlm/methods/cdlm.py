@@ -1,22 +1,24 @@
 """Cross-domain latent modulation: networks, objectives and who they reach.
 
-Generated from book/src/40_cdlm.md, book/src/71_losses.md, book/src/72_algorithm.md by `make
-sync`: edit there, not here.
+Generated from book/src/71_losses.md, book/src/72_algorithm.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cdlm.data.batches import DomainBatch, normalize
-from cdlm.gradients import reversal_strength, reverse_gradient, seam, set_gradients
-from cdlm.losses import (
+from cdlm.methods.base import Learner, Method, Now, Round, linear_decay
+from cdlm.model.codes import Codes, Generated, generate, noise_like
+from cdlm.model.gradients import reversal_strength, reverse_gradient, seam, set_gradients
+from cdlm.model.losses import (
     adversarial_loss,
     consistency_as_printed,
     consistency_l1,
@@ -24,37 +26,28 @@ from cdlm.losses import (
     kl_divergence,
     reconstruction_loss,
 )
-from cdlm.methods.base import Learner, Method, Now, Round, linear_decay
-from cdlm.modulation import modulate, modulate_pm1, modulate_pm2, reparameterize
-from cdlm.moments import code_kl
-from cdlm.nets import Decoder, Discriminator, Encoded, Encoder, TaskClassifier, set_chunks
+from cdlm.model.modulation import modulate, modulate_pm1, modulate_pm2, reparameterize
+from cdlm.model.moments import code_kl
+from cdlm.model.networks import Decoder, Discriminator, Encoded, Encoder, TaskClassifier
+from cdlm.model.normalization import set_chunks
 from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
 __all__ = [
     "CDLM",
     "CDLMConfig",
-    "Codes",
-    "Generated",
-    "LossChoices",
-    "NetworkChoices",
-    "ReachChoices",
-    "UpdateChoices",
     "Weights",
     "cdlm_losses",
     "code_divergence",
     "column",
-    "cross_codes",
     "draw_all",
     "encode_pair",
     "full",
     "fused_losses",
     "fused_task",
-    "generate",
     "image_consistency",
     "images_to_read",
     "literal_gradients",
     "literal_losses",
-    "noise_like",
     "objective",
     "objectives",
     "reach_table",
@@ -63,47 +56,6 @@ __all__ = [
     "transfer_code",
     "transfer_codes",
 ]
-
-
-# 40_cdlm: Codes and generations
-
-class Codes(NamedTuple):
-    """The four codes of a pair of batches, (batch, latent) each."""
-
-    z_st: Tensor
-    z_ts: Tensor
-    u_s: Tensor
-    u_t: Tensor
-
-
-def cross_codes(s: Encoded, t: Encoded, generator: torch.Generator,
-                gamma1: float = 1.0, gamma2: float = 0.1) -> Codes:
-    """Lines 4-5 of Algorithm 1: modulate each domain's code by the other's features; each code has its own noise."""
-    return Codes(
-        z_st=modulate(s.mu, s.sigma, t.h, noise_like(s.mu, generator), gamma1, gamma2),       # Eq. 1
-        z_ts=modulate(t.mu, t.sigma, s.h, noise_like(t.mu, generator), gamma1, gamma2),       # Eq. 2
-        u_s=gamma1 * s.h + gamma2 * noise_like(s.h, generator),
-        u_t=gamma1 * t.h + gamma2 * noise_like(t.h, generator),
-    )
-
-
-def noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal noise of the shape, type and device of ``x``."""
-    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-
-
-class Generated(NamedTuple):
-    """The four generations, (batch, channels, 28, 28) each, in [-1, 1]."""
-
-    x_hat_st: Tensor
-    x_hat_ts: Tensor
-    x_tilde_s: Tensor
-    x_tilde_t: Tensor
-
-
-def generate(decoder: Callable[[Tensor], Tensor], codes: Codes) -> Generated:
-    """Line 6 of Algorithm 1: the one decoder draws an image from each of the four codes."""
-    return Generated(*(decoder(z) for z in codes))
 
 
 # 71_losses: Every choice is a field

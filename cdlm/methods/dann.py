@@ -1,6 +1,6 @@
 """Domain-adversarial training: features that do not tell their domain.
 
-Generated from book/src/54_alignment.md by `make sync`: edit there, not here.
+Generated from book/src/55_alignment.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
-from cdlm.discrepancy import coral_distance, median_width, mmd_squared
-from cdlm.gradients import reversal_strength, reverse_gradient
-from cdlm.losses import adversarial_loss
 from cdlm.methods.base import Learner, Method, Now
-from cdlm.nets import Discriminator, TaskClassifier
+from cdlm.model.discrepancy import coral_distance, median_width, mmd_squared
+from cdlm.model.gradients import reversal_strength, reverse_gradient
+from cdlm.model.losses import adversarial_loss
+from cdlm.model.networks import Discriminator, TaskClassifier
 from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
 __all__ = ["DANN", "DANNConfig", "alignment_loss"]
 
 
-# 54_alignment: Domain-adversarial training from scratch
+# 55_alignment: Domain-adversarial training from scratch
 
 @dataclass(frozen=True)
 class DANNConfig(Settings):

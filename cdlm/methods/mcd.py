@@ -1,6 +1,6 @@
 """Maximum classifier discrepancy: two classifiers that disagree, and features that make them agree.
 
-Generated from book/src/72_algorithm.md by `make sync`: edit there, not here.
+Generated from book/src/12_engine.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Learner, Method, Now, Round
-from cdlm.nets import TaskClassifier
+from cdlm.model.networks import TaskClassifier
 from cdlm.settings import Amount, Count, Images, Settings, Span
 
 __all__ = ["MCD", "MCDConfig", "class_gap", "mcd_step"]
 
 
-# 72_algorithm: Another objective in each step: MCD
+# 12_engine: Another objective in each step: MCD
 
 @dataclass(frozen=True)
 class MCDConfig(Settings):

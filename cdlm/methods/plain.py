@@ -1,6 +1,6 @@
 """Encoder and classifier without a decoder: bounds, baseline and control of the experiments.
 
-Generated from book/src/75_recipe.md by `make sync`: edit there, not here.
+Generated from book/src/77_recipe.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -13,25 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
-from cdlm.gradients import reversal_strength, reverse_gradient
-from cdlm.losses import adversarial_loss
 from cdlm.methods.base import Learner, Method, Now, linear_decay
 from cdlm.methods.cdlm import full, objective
-from cdlm.methods.improved import (
-    Additions,
+from cdlm.methods.improved import Additions
+from cdlm.methods.parts import (
     conditioned,
     prediction_entropy,
     ramp,
     second_view,
     self_training_loss,
 )
-from cdlm.nets import Discriminator, Encoder, facing, set_chunks
+from cdlm.model.gradients import reversal_strength, reverse_gradient
+from cdlm.model.losses import adversarial_loss
+from cdlm.model.networks import Discriminator, Encoder
+from cdlm.model.normalization import facing, set_chunks
 from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
-__all__ = ["Plain", "PlainConfig", "plain_losses", "plain_table"]
+__all__ = ["Plain", "PlainConfig", "plain_table"]
 
 
-# 75_recipe: Without a decoder, and who has what
+# 77_recipe: Without a decoder, and who has what
 
 @dataclass(frozen=True)
 class PlainConfig(Settings):

@@ -1,10 +1,15 @@
 """All methods by name, each with the class of its settings.
 
-Generated from book/src/90_runs.md by `make sync`: edit there, not here.
+Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields
+
+from cdlm.data.augment import Augment
+from cdlm.files import RunError
 from cdlm.methods.base import Method
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
@@ -12,11 +17,12 @@ from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig
 from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.plain import Plain, PlainConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
+from cdlm.settings import Settings, from_flat
 
-__all__ = ["METHODS"]
+__all__ = ["METHODS", "build_augment", "build_config"]
 
 
-# 90_runs: What defines a run
+# 74_runs: What defines a run
 
 METHODS: dict[str, tuple[type[Method], type]] = {
     "cdlm": (CDLM, CDLMConfig),
@@ -26,3 +32,24 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "plain": (Plain, PlainConfig),
     "mcd": (MCD, MCDConfig),
 }
+
+
+def build_config(method: str, settings: dict[str, object]) -> Settings:
+    """The method's config with ``settings`` in place. Raises RunError for unknown methods and names, wrong types and values."""
+    if method not in METHODS:
+        raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    try:
+        return from_flat(METHODS[method][1], settings)
+    except ValueError as error:
+        raise RunError(f"{method}: {error}") from None
+
+
+def build_augment(settings: dict[str, float]) -> Augment | None:
+    """The random changes of a run, None for none. Raises RunError for names there are not and for what is not a number."""
+    known = [change.name for change in fields(Augment)]
+    for name, value in settings.items():
+        if name not in known:
+            raise RunError(f"images cannot be augmented by {name!r}; there is: {', '.join(known)}")
+        if type(value) not in (int, float) or not 0 <= value < math.inf:
+            raise RunError(f"augmentation {name} must be a number that is not negative, not {value!r}")
+    return Augment(**settings) if settings else None

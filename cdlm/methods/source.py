@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Learner, Method, Now
-from cdlm.nets import TaskClassifier
+from cdlm.model.networks import TaskClassifier
 from cdlm.settings import Amount, Count, Images, Settings
 
 __all__ = ["SourceConfig", "SourceOnly"]

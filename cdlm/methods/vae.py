@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from cdlm.losses import kl_divergence, reconstruction_loss
-from cdlm.modulation import reparameterize
-from cdlm.nets import ConvTrunk, Decoder
+from cdlm.model.losses import kl_divergence, reconstruction_loss
+from cdlm.model.modulation import reparameterize
+from cdlm.model.networks import ConvTrunk, Decoder
 
 __all__ = ["VAE"]
 

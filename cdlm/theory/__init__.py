@@ -1,4 +1,4 @@
-"""Theory:
+"""Every equation of the paper, derived with symbols and tied to the function that computes it.
 
 - ``cdlm.theory.equations``: What a derivation says of itself: number, kind, verdict, and the
   functions that compute it.
@@ -8,8 +8,8 @@
 - ``cdlm.theory.divergence``: Eqs. 7-10: divergence between two codes, before and after
   modulation.
 - ``cdlm.theory.partial``: Eqs. 11-15: partial modulations, and what they do to the divergence.
-- ``cdlm.theory.objective``: Eqs. 16-18 and 20-22: from the joint bound to the losses and the
-  updates.
+- ``cdlm.theory.joint_bound``: Eqs. 16-18: the joint bound, and what it bounds.
+- ``cdlm.theory.updates``: Eqs. 20-22: from the bound to the losses and the updates.
 - ``cdlm.theory.alignment``: Eqs. 19 and 24: the adversarial term, its optimum, and what it
   measures.
 - ``cdlm.theory.bound``: Eq. 23: the bound on the target error, and the distances between

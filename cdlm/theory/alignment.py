@@ -1,6 +1,6 @@
 """Eqs. 19 and 24: the adversarial term, its optimum, and what it measures.
 
-Generated from book/src/54_alignment.md by `make sync`: edit there, not here.
+Generated from book/src/55_alignment.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ __all__ = [
     "eq_24_with_reciprocals",
     "feature",
     "guess",
-    "jensen_shannon",
     "kernel_expectation",
     "optimal_discriminator",
     "optimal_guess",
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 
-# 54_alignment: Check it: Gaussians in closed form
+# 55_alignment: Check it: Gaussians in closed form
 
 @functools.cache
 def kernel_expectation() -> sp.Eq:
@@ -48,15 +47,15 @@ def kernel_expectation() -> sp.Eq:
     return sp.Eq(sp.Function("E")(sp.exp(-(u**2) / (2 * w**2))), closed)
 
 
-# 54_alignment: Equation 19: the adversarial term
+# 55_alignment: Equation 19: the adversarial term
 
 feature, density_s, density_t = sp.Symbol("h", real=True), sp.Function("p_s"), sp.Function("p_t")
 guess = sp.Function(r"\Xi")
 
 
 @equation(19, kind="definition", verdict="exact under stated assumptions",
-          api=("cdlm.theory.alignment.adversarial_value", "cdlm.losses.adversarial_loss",
-               "cdlm.theory.alignment.optimal_discriminator", "cdlm.theory.alignment.jensen_shannon"),
+          api=("cdlm.theory.alignment.adversarial_value", "cdlm.model.losses.adversarial_loss",
+               "cdlm.theory.alignment.optimal_discriminator", "cdlm.model.discrepancy.jensen_shannon"),
           note="The expectations have to run over the images too, which the printed p(h|x) leaves out; "
                "the discriminator maximizes it and the encoder minimizes it, which is not said.")
 def eq_19() -> sp.Eq:
@@ -76,7 +75,7 @@ def adversarial_value(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     return F.logsigmoid(logits_s).mean() + F.logsigmoid(-logits_t).mean()
 
 
-# 54_alignment: The best discriminator
+# 55_alignment: The best discriminator
 
 p_s, p_t, xi = symbols(r"p_s p_t \Xi", positive=True)        # the densities and the guess at one point
 
@@ -97,7 +96,7 @@ def optimal_discriminator(log_p_s: Tensor, log_p_t: Tensor) -> Tensor:
     return torch.sigmoid(log_p_s - log_p_t)
 
 
-# 54_alignment: What it is worth
+# 55_alignment: What it is worth
 
 @functools.cache
 def adversarial_optimum() -> sp.Eq:
@@ -111,17 +110,7 @@ def adversarial_optimum() -> sp.Eq:
     return sp.Eq(symbol - shown, remainder)
 
 
-def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon divergence in nats of distributions p, q (..., k) that sum to one; shape (...), in [0, log 2].
-
-    It is the entropy of their mixture less the mean of their entropies; zeros are allowed.
-    """
-    m = (p + q) / 2
-    a = ((p - q) / 2).abs() / torch.where(m > 0, m, 1)      # 0 where they agree, 1 where one is zero
-    return (m * (torch.special.xlog1py(1 - a, -(a**2)) / 2 + a * a.log1p())).sum(-1)
-
-
-# 54_alignment: Equation 24: the same, from a sample
+# 55_alignment: Equation 24: the same, from a sample
 
 @equation(24, kind="definition", verdict="exact under stated assumptions", api="cdlm.theory.alignment.domain_cross_entropy",
           note="As printed, the sample form of minus Eq. 19 with n images of each domain, where all "

@@ -1,19 +1,17 @@
 """Eq. 23: the bound on the target error, and the distances between domains in it.
 
-Generated from book/src/55_bound.md by `make sync`: edit there, not here.
+Generated from book/src/56_bound.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
 
-import math
 from itertools import product
 
 import sympy as sp
 import torch
 from torch import Tensor
 
-from cdlm.discrepancy import total_variation
-from cdlm.theory.alignment import jensen_shannon
+from cdlm.model.discrepancy import js_distance, total_variation
 from cdlm.theory.equations import equation
 
 __all__ = [
@@ -39,14 +37,13 @@ __all__ = [
     "hdh_divergence",
     "ideal_joint_error",
     "joint_error_lower_bound",
-    "js_distance",
     "masses",
     "target_error_bound",
     "triangle_slack",
 ]
 
 
-# 55_bound: Errors, and disagreements
+# 56_bound: Errors, and disagreements
 
 def disagreement(f: Tensor, g: Tensor, p: Tensor) -> Tensor:
     """Probability that two labelings differ, (...); against the true labels it is the error of a rule.
@@ -95,7 +92,7 @@ def _errors(hypotheses: Tensor, y: Tensor, p: Tensor) -> Tensor:
     return disagreement(hypotheses, y.unsqueeze(-2), p.unsqueeze(-2))
 
 
-# 55_bound: Equation 23: the bound on the target error
+# 56_bound: Equation 23: the bound on the target error
 
 FIRST, IDEAL, LABEL = range(3)                  # the places of f, f* and y in a kind of point
 
@@ -170,7 +167,7 @@ def target_error_bound(hypotheses: Tensor, y_s: Tensor, y_t: Tensor, p_s: Tensor
     return _errors(hypotheses, y_s, p_s) + apart.unsqueeze(-1)
 
 
-# 55_bound: From the divergence to the A-distance
+# 56_bound: From the divergence to the A-distance
 
 def best_domain_error(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
     """Least error at guessing the domain, source and target equally frequent, of a class of rules and their opposites.
@@ -183,12 +180,7 @@ def best_domain_error(hypotheses: Tensor, p_s: Tensor, p_t: Tensor) -> Tensor:
     return torch.minimum(error, 1 - error).amin(-1)
 
 
-# 55_bound: What alignment cannot do: other shares of the classes
-
-def js_distance(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon distance, the root of the divergence in bits, of two distributions (..., values); (...) in 0..1."""
-    return (jensen_shannon(p, q) / math.log(2)).sqrt()
-
+# 56_bound: What alignment cannot do: other shares of the classes
 
 def joint_error_lower_bound(y_s: Tensor, y_t: Tensor, z_s: Tensor, z_t: Tensor, distance: str = "tv") -> Tensor:
     """What the errors on source and target sum to at least, (...), for any classifier that reads z.

@@ -1,6 +1,6 @@
 """What a derivation says of itself: number, kind, verdict, and the functions that compute it.
 
-Generated from book/src/92_ledger.md by `make sync`: edit there, not here.
+Generated from book/src/50_equations.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 __all__ = ["Equation", "KINDS", "VERDICTS", "equation"]
 
 
-# 92_ledger: A derivation is a function
+# 50_equations: A derivation is a function
 
 KINDS = ("definition", "identity", "approximation", "inequality", "algorithm", "cited theorem")
 VERDICTS = ("exact", "exact under stated assumptions",

@@ -1,6 +1,6 @@
 """The equation ledger: what was checked, how, and whether that is still so.
 
-Generated from book/src/92_ledger.md by `make sync`: edit there, not here.
+Generated from book/src/50_equations.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-# 92_ledger: What a row has to pass
+# 50_equations: What a row has to pass
 
 CHECKS = ("derivation", "formula", "gradient", "simulation", "error", "extremes", "library")
 
@@ -51,7 +51,7 @@ def required_checks(kind: str) -> set[str]:
     return {"derivation", "formula", "gradient"} | ({"error"} if kind == "approximation" else set())
 
 
-# 92_ledger: Fingerprints of a row
+# 50_equations: Fingerprints of a row
 
 PACKAGE = Path(str(resources.files("cdlm")))
 TESTS = PACKAGE.parent / "tests"                    # where there is a checkout
@@ -103,7 +103,7 @@ def fingerprints(eq: Equation, tests: list[str],
     return found
 
 
-# 92_ledger: The rows
+# 50_equations: The rows
 
 NUMBERS = range(1, 25)      # of the paper's equations
 
@@ -123,7 +123,7 @@ def equations() -> dict[int, Equation]:
 
 
 def chapter_of(eq: Equation) -> str:
-    """Chapter and anchor where the equation is derived, such as "51_divergence#eq-7"."""
+    """Chapter and anchor where the equation is derived, such as "52_divergence#eq-7"."""
     text = home(eq.derivation).read_text(encoding="utf-8")
     before = text[: text.index(f"def {eq.derivation.rpartition('.')[2]}(")]
     chapter = re.findall(r"^# (\w+): ", before, flags=re.M)[-1]

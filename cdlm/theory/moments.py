@@ -1,15 +1,13 @@
 """Eqs. 1-6: the modulated code and its moments.
 
-Generated from book/src/50_moments.md by `make sync`: edit there, not here.
+Generated from book/src/51_moments.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
 
 import sympy as sp
-import torch
-from torch import Tensor
 
-from cdlm.modulation import reparameterize
+from cdlm.model.modulation import reparameterize
 from cdlm.theory.equations import equation
 from cdlm.theory.symbols import (
     epsilon,
@@ -30,23 +28,12 @@ from cdlm.theory.symbols import (
     z_ts,
 )
 
-__all__ = [
-    "eq_1",
-    "eq_2",
-    "eq_3",
-    "eq_4",
-    "eq_5",
-    "eq_6",
-    "expect_code",
-    "expect_two_moments",
-    "simplified_mean_error",
-    "simplified_sigma_error",
-]
+__all__ = ["eq_1", "eq_2", "eq_3", "eq_4", "eq_5", "eq_6", "expect_code", "expect_two_moments"]
 
 
-# 50_moments: Equation 1: the code of the source
+# 51_moments: Equation 1: the code of the source
 
-@equation(1, kind="definition", verdict="exact", api="cdlm.modulation.modulate")
+@equation(1, kind="definition", verdict="exact", api="cdlm.model.modulation.modulate")
 def eq_1() -> sp.Eq:
     """The modulated code of the source. A VAE's code whose noise gives way to a sum of feature and noise."""
     noise = sp.Symbol("noise", real=True)
@@ -54,17 +41,17 @@ def eq_1() -> sp.Eq:
     return sp.Eq(z_st, code.subs(noise, gamma1 * h_t + gamma2 * epsilon))
 
 
-# 50_moments: Equation 2: the code of the target
+# 51_moments: Equation 2: the code of the target
 
 @equation(2, kind="definition", verdict="exact",
-          api=("cdlm.modulation.modulate", "cdlm.methods.cdlm.cross_codes"))
+          api=("cdlm.model.modulation.modulate", "cdlm.model.codes.cross_codes"))
 def eq_2() -> sp.Eq:
     """The modulated code of the target. Equation 1 with source and target exchanged."""
     exchanged = {z_st: z_ts, mu_s: mu_t, sigma_s: sigma_t, h_t: h_s}
     return eq_1().subs(exchanged, simultaneous=True)
 
 
-# 50_moments: Equation 3: the mean
+# 51_moments: Equation 3: the mean
 
 def expect_two_moments(value: sp.Expr, x: sp.Symbol, mean: sp.Expr, deviation: sp.Expr) -> sp.Expr:
     """Expectation of a polynomial in ``x``, of which only mean and deviation are known; by linearity.
@@ -83,7 +70,7 @@ def expect_code(value: sp.Expr) -> sp.Expr:
 
 
 @equation(3, kind="identity", verdict="exact under stated assumptions",
-          api="cdlm.moments.modulated_mean",
+          api="cdlm.model.moments.modulated_mean",
           note="The feature h_t has a mean, and the noise has mean zero. That h_t be normal, as the paper "
                "assumes, is not needed.",
           slip="The middle line has lost the factor sigma_s before gamma_2 E[epsilon], "
@@ -93,10 +80,10 @@ def eq_3() -> sp.Eq:
     return sp.Eq(mu_st, expect_code(eq_1().rhs))
 
 
-# 50_moments: Equation 4: the variance
+# 51_moments: Equation 4: the variance
 
 @equation(4, kind="identity", verdict="exact under stated assumptions",
-          api=("cdlm.moments.modulated_variance", "cdlm.moments.modulated_sigma"),
+          api=("cdlm.model.moments.modulated_variance", "cdlm.model.moments.modulated_sigma"),
           note="The feature h_t has two moments and is independent of the noise. That h_t be normal, as the paper "
                "assumes, is not needed.")
 def eq_4() -> sp.Eq:
@@ -105,10 +92,10 @@ def eq_4() -> sp.Eq:
     return sp.Eq(sp.Function("Var")(z_st), sp.factor(expect_code(distance**2)))
 
 
-# 50_moments: Equation 5: the short mean
+# 51_moments: Equation 5: the short mean
 
 @equation(5, kind="approximation", verdict="approximation with error",
-          api=("cdlm.moments.simplified_mean", "cdlm.theory.moments.simplified_mean_error"),
+          api=("cdlm.model.moments.simplified_mean", "cdlm.model.moments.simplified_mean_error"),
           note="Puts the mean mu_t of one target image for the mean feature of all, and drops the factor "
                "sigma_s, which Eq. 6 keeps. The exact mean is larger by gamma_1 (sigma_s mu_ht - mu_t).")
 def eq_5() -> sp.Eq:
@@ -116,10 +103,10 @@ def eq_5() -> sp.Eq:
     return sp.Eq(mu_st, eq_3().rhs.subs({mu_ht: mu_t, sigma_s: 1}))
 
 
-# 50_moments: Equation 6: the short deviation
+# 51_moments: Equation 6: the short deviation
 
 @equation(6, kind="approximation", verdict="approximation with error",
-          api=("cdlm.moments.simplified_sigma", "cdlm.theory.moments.simplified_sigma_error"),
+          api=("cdlm.model.moments.simplified_sigma", "cdlm.model.moments.simplified_sigma_error"),
           note="The root of Eq. 4 with sigma_ht = sigma_t and gamma_2 = 0. With gamma_2 kept the exact deviation "
                "is larger, by at most gamma_2 sigma_s; not gamma_1 alone but gamma_1 sigma_t has to be large "
                "against gamma_2.")
@@ -127,26 +114,3 @@ def eq_6() -> sp.Eq:
     """The short deviation of a modulated code. The root of Equation 4, sigma_ht = sigma_t and no noise."""
     variance = eq_4().rhs.subs({sigma_ht: sigma_t, gamma2: 0})
     return sp.Eq(sigma_st, sp.sqrt(variance))
-
-
-# 50_moments: How wrong the short forms are
-
-def simplified_mean_error(mu_t: Tensor, sigma_s: Tensor, mu_h: Tensor, gamma1: float = 1.0) -> Tensor:
-    """Exact mean of Eq. 3 less the short one of Eq. 5.
-
-    ``mu_t`` and ``sigma_s`` > 0 are (batch, latent); ``mu_h``, the mean feature of the target domain, is
-    (latent,), or (batch, latent).
-    """
-    return gamma1 * (sigma_s * mu_h - mu_t)
-
-
-def simplified_sigma_error(sigma_s: Tensor, sigma_t: Tensor, sigma_h: Tensor, gamma1: float = 1.0,
-                           gamma2: float = 0.1) -> Tensor:
-    """Exact deviation, the root of Eq. 4, less the short one of Eq. 6, without losing digits to the difference.
-
-    ``sigma_s`` and ``sigma_t`` > 0 are (batch, latent); ``sigma_h`` >= 0, the deviation of the target domain's
-    feature, is (latent,), or (batch, latent). Not a number where ``gamma1`` and ``gamma2`` are both zero.
-    """
-    total = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2)) + gamma1 * sigma_t
-    by_feature = gamma1 * (sigma_h - sigma_t) * (gamma1 * (sigma_h + sigma_t) / total)
-    return sigma_s * (by_feature + gamma2 * (gamma2 / total))       # no square to overflow or vanish

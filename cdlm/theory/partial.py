@@ -1,6 +1,6 @@
 """Eqs. 11-15: partial modulations, and what they do to the divergence.
 
-Generated from book/src/52_partial.md by `make sync`: edit there, not here.
+Generated from book/src/53_partial.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from cdlm.theory.divergence import eq_7, gaussian_kl
+from cdlm.model.moments import gaussian_kl
+from cdlm.theory.divergence import eq_7
 from cdlm.theory.equations import equation
 from cdlm.theory.symbols import epsilon, mu_s, mu_t, sigma_s, sigma_t, z_st, z_ts
 
@@ -37,16 +38,16 @@ __all__ = [
 ]
 
 
-# 52_partial: Equation 11: PM1, the average of two spreads
+# 53_partial: Equation 11: PM1, the average of two spreads
 
-@equation(11, kind="definition", verdict="exact", api="cdlm.modulation.modulate_pm1")
+@equation(11, kind="definition", verdict="exact", api="cdlm.model.modulation.modulate_pm1")
 def eq_11() -> sp.Tuple:
     """PM1: both codes take the average of the two spreads. A definition; one coordinate."""
     spread = (sigma_s + sigma_t) / 2
     return sp.Tuple(sp.Eq(z_st, mu_s + spread * epsilon), sp.Eq(z_ts, mu_t + spread * epsilon))
 
 
-# 52_partial: What PM1 does to the divergence
+# 53_partial: What PM1 does to the divergence
 
 @functools.cache
 def kl_from_densities() -> sp.Lambda:
@@ -59,7 +60,7 @@ def pair_symbol(p: str, q: str) -> sp.Symbol:
     return sp.Symbol(rf"D_{{\mathrm{{KL}}}}({p} \Vert {q})", real=True)
 
 
-# 52_partial: Equation 12: under PM1 both directions agree
+# 53_partial: Equation 12: under PM1 both directions agree
 
 @equation(12, kind="identity", verdict="exact", api="cdlm.theory.partial.pm1_kl")
 def eq_12() -> sp.Tuple:
@@ -93,7 +94,7 @@ def spread_chain() -> tuple[sp.Expr, ...]:
             (1 / sigma_s**2 + 1 / sigma_t**2) / 2)
 
 
-# 52_partial: Equation 13: both directions together
+# 53_partial: Equation 13: both directions together
 
 def by_gap(divergence: sp.Expr) -> tuple[sp.Expr, sp.Expr]:
     """Coefficients A and B of a divergence that equals A (mu_s - mu_t)^2 + B. Raises ValueError if it does not."""
@@ -146,7 +147,7 @@ def symmetric_kl(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) -
     return symmetric_kl_bound(mu_s, sigma_s, mu_t, sigma_t) + difference.square().sum(-1) / 2
 
 
-# 52_partial: Equation 14: PM1 does not raise the symmetrized divergence
+# 53_partial: Equation 14: PM1 does not raise the symmetrized divergence
 
 def pm1_reduction_by_gap() -> tuple[sp.Expr, sp.Expr]:
     """A and B, never negative, in A (mu_s - mu_t)^2 + B: what PM1 takes off the symmetrized divergence."""
@@ -175,10 +176,10 @@ def pm1_reduction(mu_s: Tensor, sigma_s: Tensor, mu_t: Tensor, sigma_t: Tensor) 
     return (share * (scale * gap).square() + (scale * total).square()).sum(-1) / 2
 
 
-# 52_partial: Equation 15: PM2, the exchange
+# 53_partial: Equation 15: PM2, the exchange
 
 @equation(15, kind="definition", verdict="exact under stated assumptions",
-          api=("cdlm.modulation.modulate_pm2", "cdlm.theory.partial.pm2_kl"),
+          api=("cdlm.model.modulation.modulate_pm2", "cdlm.theory.partial.pm2_kl"),
           note="'Preserves the gap' holds for the symmetrized divergence. The two directed divergences change places.")
 def eq_15() -> sp.Tuple:
     """PM2: each code takes the other's spread, and the two divergences change places. Differences integrated."""

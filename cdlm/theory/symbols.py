@@ -1,6 +1,6 @@
 """The symbols that all derivations share, normal densities and expectations by integration.
 
-Generated from book/src/92_ledger.md by `make sync`: edit there, not here.
+Generated from book/src/50_equations.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-# 92_ledger: Symbols, once
+# 50_equations: Symbols, once
 
 def symbols(names: str, **assumptions: bool) -> list[sp.Symbol]:
     """Symbols of these names, separated by blanks; names are LaTeX where they have braces."""

@@ -15,7 +15,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import norm
 from sklearn.metrics import log_loss
 
-from cdlm.losses import adversarial_loss
+from cdlm.model.discrepancy import jensen_shannon
+from cdlm.model.losses import adversarial_loss
 from cdlm.theory.alignment import (
     adversarial_optimum,
     adversarial_value,
@@ -25,7 +26,6 @@ from cdlm.theory.alignment import (
     eq_24_with_reciprocals,
     feature,
     guess,
-    jensen_shannon,
     kernel_expectation,
     optimal_discriminator,
     optimal_guess,
@@ -33,8 +33,12 @@ from cdlm.theory.alignment import (
     p_t,
     xi,
 )
-from cdlm.theory.alignment import density_s as p_s_of
-from cdlm.theory.alignment import density_t as p_t_of
+from cdlm.theory.alignment import (
+    density_s as p_s_of,
+)
+from cdlm.theory.alignment import (
+    density_t as p_t_of,
+)
 
 LOGIT = sp.Symbol("l", real=True)
 SIGMOID = 1 / (1 + sp.exp(-LOGIT))
@@ -158,7 +162,7 @@ def test_gradients_of_the_best_discriminator_and_of_the_divergence() -> None:
     (lambda s, t: adversarial_value(s, t), 1, False), (lambda s, t: adversarial_loss(s, t), -1, True)])
 def test_the_game_closes_the_gap_with_one_sign(objective, climbs: int, reversed_: bool) -> None:
     """Readings A and B of the chapter: one step of each player, against the derivative at a = 1/2, phi = 1, b = 0."""
-    from cdlm.gradients import reverse_gradient
+    from cdlm.model.gradients import reverse_gradient
 
     u = torch.linspace(-2, 2, 41, dtype=torch.float64)
     phi, a = (torch.tensor(start, dtype=torch.float64, requires_grad=True) for start in (1.0, 0.5))

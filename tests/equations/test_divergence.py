@@ -11,25 +11,19 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from cdlm.losses import kl_divergence
-from cdlm.modulation import modulate
-from cdlm.theory import divergence as module
-from cdlm.theory.divergence import (
-    divergence_s_t,
-    divergence_st_ts,
-    eq_7,
-    eq_8,
-    eq_9,
-    eq_10,
+from cdlm.model.losses import kl_divergence
+from cdlm.model.modulation import modulate
+from cdlm.model.moments import (
     equal_sigma_kl,
     gaussian_kl,
-    integrated_moments,
     kl_after_modulation,
     modulated_kl,
+    modulated_mean,
     reduction_factor,
     smallest_gamma1,
 )
-from cdlm.theory.moments import modulated_mean
+from cdlm.theory import divergence as module
+from cdlm.theory.divergence import divergence_s_t, divergence_st_ts, eq_7, eq_8, eq_9, eq_10, integrated_moments
 from cdlm.theory.symbols import (
     gamma1,
     gamma2,

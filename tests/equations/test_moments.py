@@ -15,23 +15,20 @@ from sympy import stats
 from torch import Tensor
 from torch.distributions import AffineTransform
 
-from cdlm.methods.cdlm import cross_codes
-from cdlm.modulation import modulate
-from cdlm.moments import modulated_mean, modulated_sigma, modulated_variance, simplified_mean, simplified_sigma
-from cdlm.nets import Encoded
-from cdlm.theory import symbols as sy
-from cdlm.theory.moments import (
-    eq_1,
-    eq_2,
-    eq_3,
-    eq_4,
-    eq_5,
-    eq_6,
-    expect_code,
-    expect_two_moments,
+from cdlm.model.codes import cross_codes
+from cdlm.model.modulation import modulate
+from cdlm.model.moments import (
+    modulated_mean,
+    modulated_sigma,
+    modulated_variance,
+    simplified_mean,
     simplified_mean_error,
+    simplified_sigma,
     simplified_sigma_error,
 )
+from cdlm.model.networks import Encoded
+from cdlm.theory import symbols as sy
+from cdlm.theory.moments import eq_1, eq_2, eq_3, eq_4, eq_5, eq_6, expect_code, expect_two_moments
 
 G1, G2 = 0.7, 0.3                                       # weights that are not the defaults
 seeds, weights = st.integers(0, 10_000), st.floats(0.01, 3)

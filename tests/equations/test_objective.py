@@ -21,27 +21,19 @@ from scipy.stats import norm
 from torch.distributions import Independent, Laplace, MultivariateNormal, Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from cdlm import losses, moments
 from cdlm.data.batches import DomainBatch
-from cdlm.gradients import reversal_strength, set_gradients
-from cdlm.losses import adversarial_loss, consistency_loss, kl_divergence, reconstruction_loss
 from cdlm.methods.base import draw_noise
-from cdlm.methods.cdlm import (
-    CDLM,
-    CDLMConfig,
-    cdlm_losses,
-    cross_codes,
-    fused_losses,
-    generate,
-    literal_losses,
-    objectives,
-    reach_table,
-)
-from cdlm.modulation import modulate
-from cdlm.nets import Encoded
-from cdlm.theory import objective as theory
+from cdlm.methods.cdlm import CDLM, CDLMConfig, cdlm_losses, fused_losses, literal_losses, objectives, reach_table
+from cdlm.model import losses, moments
+from cdlm.model.codes import cross_codes, generate
+from cdlm.model.gradients import reversal_strength, set_gradients
+from cdlm.model.losses import adversarial_loss, consistency_loss, kl_divergence, reconstruction_loss
+from cdlm.model.modulation import modulate
+from cdlm.model.networks import Encoded
+from cdlm.theory import joint_bound as theory
+from cdlm.theory import updates
 from cdlm.theory.symbols import mu_st, mu_ts, sigma_st, sigma_ts
-from cdlm.training import Trainer
+from cdlm.training.engine import Trainer
 
 seeds = st.integers(0, 2**31)
 X_S, X_T, W_S, W_T = sp.symbols("x_s x_t w_s w_t", real=True)
@@ -494,14 +486,14 @@ def five_images(seed: int, *shape: int) -> list[torch.Tensor]:
 @pytest.mark.equation(20, check="derivation")
 def test_eq_20_is_the_text_and_the_printed_form_is_another() -> None:
     hat, tilde, x, hat_o, tilde_o, x_o = IMAGES
-    assert sp.expand(theory.eq_20().rhs - B1 * (hat - tilde) ** 2 - B2 * (hat_o - tilde_o) ** 2) == 0
-    printed = theory.eq_20_as_printed().rhs
+    assert sp.expand(updates.eq_20().rhs - B1 * (hat - tilde) ** 2 - B2 * (hat_o - tilde_o) ** 2) == 0
+    printed = updates.eq_20_as_printed().rhs
     for_one = sum(b * ((((x_ - t) ** 2) - (x_ - h) ** 2) / (2 * V)) ** 2
                   for b, h, t, x_ in ((B1, hat, tilde, x), (B2, hat_o, tilde_o, x_o)))
     assert sp.expand(printed - for_one) == 0
     assert printed.subs({hat: x + 1, tilde: x - 1, hat_o: tilde_o}) == 0                        # equally wrong
-    assert theory.eq_20().rhs.subs({hat: x + 1, tilde: x - 1, hat_o: tilde_o}) == 4 * B1
-    own = theory.log_ratio_at(hat, hat, hat)                                # an image judged by its own Gaussian
+    assert updates.eq_20().rhs.subs({hat: x + 1, tilde: x - 1, hat_o: tilde_o}) == 4 * B1
+    own = updates.log_ratio_at(hat, hat, hat)                                # an image judged by its own Gaussian
     assert own == 0 and not theory.log_of_normal(hat, hat, sp.sqrt(V)).has(hat)
 
 
@@ -512,9 +504,9 @@ def test_consistency_losses_are_the_symbolic_ones(seed: int) -> None:
     images = five_images(seed % 10_000, 4, 1, 1, 1)
     hat, tilde, x, hat_o, tilde_o, x_o = images
     at = [[float(i[k, 0, 0, 0]) for i in images] for k in range(4)]
-    text = sum(numbers(theory.eq_20().rhs, (*IMAGES, B1, B2), [*one, 0.3, 0.7]) for one in at) / 4
+    text = sum(numbers(updates.eq_20().rhs, (*IMAGES, B1, B2), [*one, 0.3, 0.7]) for one in at) / 4
     close(consistency_loss(hat, tilde, hat_o, tilde_o, 0.3, 0.7), text)
-    printed = sum(numbers(theory.eq_20_as_printed().rhs, (*IMAGES, B1, B2, V), [*one, 0.3, 0.7, 1.4]) for one in at) / 4
+    printed = sum(numbers(updates.eq_20_as_printed().rhs, (*IMAGES, B1, B2, V), [*one, 0.3, 0.7, 1.4]) for one in at) / 4
     close(losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o, 0.3, 0.7, 1.4), printed)
 
 
@@ -543,8 +535,8 @@ def test_gradients_of_the_consistency_losses() -> None:
     images = [value.requires_grad_() for value in five_images(7, 1, 1, 1, 1)]
     hat, tilde, x, hat_o, tilde_o, x_o = images
     at = [value.item() for value in images]
-    for loss, expression in ((consistency_loss(hat, tilde, hat_o, tilde_o), theory.eq_20().rhs),
-                             (losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o), theory.eq_20_as_printed().rhs)):
+    for loss, expression in ((consistency_loss(hat, tilde, hat_o, tilde_o), updates.eq_20().rhs),
+                             (losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o), updates.eq_20_as_printed().rhs)):
         got = torch.autograd.grad(loss, images, allow_unused=True)
         for symbol, gradient in zip(IMAGES, got):
             expected = numbers(expression.diff(symbol), (*IMAGES, B1, B2, V), [*at, 0.1, 0.01, 0.5])
@@ -621,10 +613,10 @@ def gradients(value: torch.Tensor, part: torch.nn.Module) -> torch.Tensor:
 
 @pytest.mark.equation(21, 22, check="derivation")
 def test_updates_are_the_printed_ones_and_descend() -> None:
-    phi, theta, loss = theory.PHI, theory.THETA, theory.LOSS_FUNCTIONS
+    phi, theta, loss = updates.PHI, updates.THETA, updates.LOSS_FUNCTIONS
     for update, parameter, rate, objective in (
-        (theory.eq_21(), phi, theory.ETA1, loss["adv"] + theory.LAMBDA1 * loss["kl"] + theory.LAMBDA2 * loss["rec"]),
-        (theory.eq_22(), theta, theory.ETA2, loss["rec"] + loss["consistency"]),
+        (updates.eq_21(), phi, updates.ETA1, loss["adv"] + updates.LAMBDA1 * loss["kl"] + updates.LAMBDA2 * loss["rec"]),
+        (updates.eq_22(), theta, updates.ETA2, loss["rec"] + loss["consistency"]),
     ):
         assert sp.expand(update.rhs - (parameter - rate * sp.diff(objective, parameter))) == 0
     with pytest.raises(ArithmeticError):
@@ -637,9 +629,9 @@ TINY = {"adv": lambda p, t, x: (p - x) ** 2 + p**3 / 5, "kl": lambda p, t, x: p*
 
 def tiny_update(update: sp.Eq, values: dict) -> float:
     """A symbolic update with the polynomials of TINY in place of the losses."""
-    p, t, x = theory.PHI, theory.THETA, theory.XI
+    p, t, x = updates.PHI, updates.THETA, updates.XI
     expression = update.rhs
-    for name, function in theory.LOSS_FUNCTIONS.items():
+    for name, function in updates.LOSS_FUNCTIONS.items():
         expression = expression.subs(function, TINY[name](p, t, x))
     return float(expression.doit().subs(values))
 
@@ -654,12 +646,12 @@ def test_sgd_on_the_objectives_is_the_symbolic_update_of_a_tiny_model(lambdas: t
     for_phi, for_theta = objectives(loss, config)
     set_gradients(for_phi, [p], retain_graph=True)
     set_gradients(for_theta, [t])
-    at = {theory.PHI: 0.7, theory.THETA: 1.3, theory.XI: 0.4, theory.LAMBDA1: lambdas[0], theory.LAMBDA2: lambdas[1],
-          theory.ETA1: 0.05, theory.ETA2: 0.02}
-    expected = [tiny_update(theory.eq_21(), at), tiny_update(theory.eq_22(), at)]
-    for k, (parameter, rate) in enumerate(((theory.PHI, 0.05), (theory.THETA, 0.02))):       # the book adds the task loss
-        if task or parameter is theory.THETA:
-            task_slope = sp.diff(TINY["task"](theory.PHI, theory.THETA, theory.XI), parameter).subs(at)
+    at = {updates.PHI: 0.7, updates.THETA: 1.3, updates.XI: 0.4, updates.LAMBDA1: lambdas[0], updates.LAMBDA2: lambdas[1],
+          updates.ETA1: 0.05, updates.ETA2: 0.02}
+    expected = [tiny_update(updates.eq_21(), at), tiny_update(updates.eq_22(), at)]
+    for k, (parameter, rate) in enumerate(((updates.PHI, 0.05), (updates.THETA, 0.02))):       # the book adds the task loss
+        if task or parameter is updates.THETA:
+            task_slope = sp.diff(TINY["task"](updates.PHI, updates.THETA, updates.XI), parameter).subs(at)
             expected[k] -= rate * float(task_slope)
     torch.optim.SGD([p], lr=0.05).step()
     torch.optim.SGD([t], lr=0.02).step()
@@ -667,7 +659,7 @@ def test_sgd_on_the_objectives_is_the_symbolic_update_of_a_tiny_model(lambdas: t
     close(t.item(), expected[1])
     assert xi.grad is None                                   # asked for phi and theta only
     if not task:
-        close(for_phi, theory.encoder_objective(loss["adv"], loss["kl"], loss["rec"], *lambdas))
+        close(for_phi, updates.encoder_objective(loss["adv"], loss["kl"], loss["rec"], *lambdas))
 
 
 @pytest.mark.equation(21, 22, check="formula")
@@ -687,12 +679,12 @@ def test_gradients_are_put_where_asked_and_replaced() -> None:
 @pytest.mark.equation(21, check="formula")
 def test_encoder_objective_weighs_by_formula_or_by_text() -> None:
     adv, kl, rec = (torch.tensor(v, dtype=torch.float64) for v in (1.3, 20.0, 300.0))
-    close(theory.encoder_objective(adv, kl, rec), 1.3 + 0.002 + 0.03)
-    close(theory.encoder_objective(adv, kl, rec, 0.5, 0.25), 1.3 + 10 + 75)
-    close(theory.encoder_objective(adv, kl, rec, reading="text"), 1.3e-4 + 20 + 0.03)
-    close(theory.encoder_objective(adv, kl, rec, 0.5, 0.25, "text"), 0.65 + 20 + 75)
+    close(updates.encoder_objective(adv, kl, rec), 1.3 + 0.002 + 0.03)
+    close(updates.encoder_objective(adv, kl, rec, 0.5, 0.25), 1.3 + 10 + 75)
+    close(updates.encoder_objective(adv, kl, rec, reading="text"), 1.3e-4 + 20 + 0.03)
+    close(updates.encoder_objective(adv, kl, rec, 0.5, 0.25, "text"), 0.65 + 20 + 75)
     with pytest.raises(ValueError, match="'words'"):
-        theory.encoder_objective(adv, kl, rec, reading="words")
+        updates.encoder_objective(adv, kl, rec, reading="words")
 
 
 @pytest.mark.equation(21, 22, check="gradient")
@@ -704,7 +696,7 @@ def test_drawn_edges_are_the_gradients_that_are_offered_and_taken(batch: DomainB
     loss = losses_of(model, batch, strength, torch.Generator().manual_seed(0))
     parts = {name: getattr(model, attribute) for name, attribute in PARTS.items()}
     offered = {(name, part): gradients(value, parts[part]) for name, value in loss.items() for part in parts}
-    assert {edge for edge, gradient in offered.items() if gradient.any()} == set(theory.offered_edges())
+    assert {edge for edge, gradient in offered.items() if gradient.any()} == set(updates.offered_edges())
     s, t = model.encoder(batch.x_s), model.encoder(batch.x_t)
     plain = gradients(adversarial_loss(model.discriminator(s.h), model.discriminator(t.h)), model.encoder)
     offered["adv", "phi"] = plain                            # without the reversal layer: its factor is the edge's weight
@@ -756,10 +748,10 @@ def test_switches_add_terms_or_take_them_away(batch: DomainBatch, switches: dict
 
 @pytest.mark.equation(21, 22, check="derivation")
 def test_edges_are_the_arguments_of_the_symbolic_losses() -> None:
-    names = {"phi": theory.PHI, "theta": theory.THETA, "theta_T": theory.THETA_T, "xi": theory.XI}
-    losses = theory.LOSS_FUNCTIONS
+    names = {"phi": updates.PHI, "theta": updates.THETA, "theta_T": updates.THETA_T, "xi": updates.XI}
+    losses = updates.LOSS_FUNCTIONS
     by_symbols = {(loss, part) for loss in losses for part, symbol in names.items() if losses[loss].diff(symbol) != 0}
-    assert by_symbols == set(theory.offered_edges()) and len(theory.offered_edges()) == len(by_symbols) == 10
+    assert by_symbols == set(updates.offered_edges()) and len(updates.offered_edges()) == len(by_symbols) == 10
     taken = {(loss, part) for loss, row in reach_table(CDLMConfig()).items() for part in row}
     assert by_symbols - taken == {("consistency", "phi")} and taken < by_symbols
 
@@ -777,7 +769,7 @@ def test_drawing_has_every_edge() -> None:
     figure = gradient_flow.draw()
     arrows = [patch for patch in figure.axes[0].patches if isinstance(patch, FancyArrowPatch)]
     plt.close(figure)
-    table, edges = reach_table(CDLMConfig()), theory.offered_edges()
+    table, edges = reach_table(CDLMConfig()), updates.offered_edges()
     assert len(arrows) == len(edges)
     assert [a.get_linestyle() in ("-", "solid") for a in arrows] == [part in table[loss] for loss, part in edges]
     svg = (ROOT / "figures/gradient_flow.svg").read_text(encoding="utf-8")
@@ -857,29 +849,29 @@ def tiny_objectives() -> tuple:
 
 
 def test_simultaneous_and_alternating_updates_of_the_tiny_model() -> None:
-    at = {theory.PHI: 0.7, theory.THETA: 1.3, theory.XI: 0.4, theory.LAMBDA1: 0.3, theory.LAMBDA2: 0.8, theory.ETA1: 0.05,
-          theory.ETA2: 0.02}
+    at = {updates.PHI: 0.7, updates.THETA: 1.3, updates.XI: 0.4, updates.LAMBDA1: 0.3, updates.LAMBDA2: 0.8, updates.ETA1: 0.05,
+          updates.ETA2: 0.02}
     start = torch.tensor(0.7, dtype=torch.float64), torch.tensor(1.3, dtype=torch.float64)
-    phi, theta = theory.simultaneous_updates(*start, *tiny_objectives(), 0.05, 0.02)
-    close(phi.item(), tiny_update(theory.eq_21(), at))
-    close(theta.item(), tiny_update(theory.eq_22(), at))
-    phi, theta = theory.alternating_updates(*start, *tiny_objectives(), 0.05, 0.02)
-    close(phi.item(), tiny_update(theory.eq_21(), at))
-    close(theta.item(), tiny_update(theory.eq_22(), at | {theory.PHI: phi.item()}))
-    phi, theta = theory.alternating_updates(*start, *tiny_objectives(), 0.05, 0.02, n_phi=2, n_theta=3)
+    phi, theta = updates.simultaneous_updates(*start, *tiny_objectives(), 0.05, 0.02)
+    close(phi.item(), tiny_update(updates.eq_21(), at))
+    close(theta.item(), tiny_update(updates.eq_22(), at))
+    phi, theta = updates.alternating_updates(*start, *tiny_objectives(), 0.05, 0.02)
+    close(phi.item(), tiny_update(updates.eq_21(), at))
+    close(theta.item(), tiny_update(updates.eq_22(), at | {updates.PHI: phi.item()}))
+    phi, theta = updates.alternating_updates(*start, *tiny_objectives(), 0.05, 0.02, n_phi=2, n_theta=3)
     p, t = 0.7, 1.3
     for _ in range(2):
-        p = tiny_update(theory.eq_21(), at | {theory.PHI: p})
+        p = tiny_update(updates.eq_21(), at | {updates.PHI: p})
     for _ in range(3):
-        t = tiny_update(theory.eq_22(), at | {theory.PHI: p, theory.THETA: t})
+        t = tiny_update(updates.eq_22(), at | {updates.PHI: p, updates.THETA: t})
     close(phi.item(), p)
     close(theta.item(), t)
 
 
 def test_order_of_updates_is_a_product_of_the_rates() -> None:
     start = torch.tensor(0.7, dtype=torch.float64), torch.tensor(1.3, dtype=torch.float64)
-    at = {theory.PHI: 0.7, theory.THETA: 1.3, theory.XI: 0.4, theory.LAMBDA1: 0.3, theory.LAMBDA2: 0.8, theory.ETA1: 2e-5,
-          theory.ETA2: 1e-5}
-    apart = theory.alternating_updates(*start, *tiny_objectives(), 2e-5, 1e-5)[1]
-    at_once = theory.simultaneous_updates(*start, *tiny_objectives(), 2e-5, 1e-5)[1]
-    assert (apart - at_once).item() == pytest.approx(tiny_update(theory.order_of_updates(), at), rel=1e-3)
+    at = {updates.PHI: 0.7, updates.THETA: 1.3, updates.XI: 0.4, updates.LAMBDA1: 0.3, updates.LAMBDA2: 0.8, updates.ETA1: 2e-5,
+          updates.ETA2: 1e-5}
+    apart = updates.alternating_updates(*start, *tiny_objectives(), 2e-5, 1e-5)[1]
+    at_once = updates.simultaneous_updates(*start, *tiny_objectives(), 2e-5, 1e-5)[1]
+    assert (apart - at_once).item() == pytest.approx(tiny_update(updates.order_of_updates(), at), rel=1e-3)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
-from cdlm.modulation import modulate, modulate_pm1, modulate_pm2, reparameterize
+from cdlm.model.modulation import modulate, modulate_pm1, modulate_pm2, reparameterize
 from cdlm.theory import partial
 from cdlm.theory.symbols import epsilon, expect, h_s, h_t, mu_s, mu_t, sigma_s, sigma_t, z_st, z_ts
 

@@ -14,8 +14,9 @@ import torch
 from conftest import ROOT
 from scipy.integrate import quad
 
-from cdlm import discrepancy
-from cdlm.theory import alignment, bound, divergence, moments, objective, partial
+from cdlm.model import discrepancy
+from cdlm.model import moments as moments_module
+from cdlm.theory import alignment, bound, divergence, joint_bound, moments, partial, updates
 from cdlm.theory.symbols import expect, gamma1, gamma2, mu_hs, mu_ht, mu_s, mu_t, sigma_ht, sigma_s, sigma_t
 
 PAGE = (ROOT / "book/ledger.md").read_text(encoding="utf-8")
@@ -58,7 +59,7 @@ def _() -> None:
     m_s, m_t, log_s, log_t = numbers(4, 3, 5)
     d_s, d_t = log_s.exp(), log_t.exp()
     bracket = 2 * (d_t / d_s).log() + ((m_s - m_t) / d_t) ** 2 + (d_s / d_t) ** 2 - 1
-    close(divergence.gaussian_kl(m_s, d_s, m_t, d_t), bracket.sum(1) / 2)
+    close(moments_module.gaussian_kl(m_s, d_s, m_t, d_t), bracket.sum(1) / 2)
 
 
 @typed("eq-div-origin")
@@ -121,7 +122,7 @@ def _() -> None:
     rho, delta = (x.flatten() for x in torch.meshgrid(torch.linspace(0.3, 5, 60).double(), torch.linspace(0.05, 5, 80).double(),
                                                        indexing="ij"))
     pair = [x[:, None] for x in (0 * rho, 1 + 0 * rho, delta, rho)]
-    grows = partial.pm1_kl(*pair) > divergence.gaussian_kl(*pair)
+    grows = partial.pm1_kl(*pair) > moments_module.gaussian_kl(*pair)
     border = 2 * rho**2 * (1 + rho) ** 2 / ((rho - 1) * (3 * rho + 1)) * (rho.log() + 1 / (2 * rho**2) - 0.5)
     assert torch.equal(grows, (rho > 1) & (delta**2 > border)) and 0.1 < grows.double().mean() < 0.9
 
@@ -156,7 +157,7 @@ def _() -> None:
     shown = -0.5 * (((x - m @ W.T) / tau).square().sum(1) + m.square().sum(1) + torch.logdet(P) + 5 * math.log(2 * math.pi))
     exact = torch.distributions.MultivariateNormal(torch.zeros(5).double(), W @ W.T + torch.diag(tau**2)).log_prob(x)
     close(shown - tau.log().sum(), exact)
-    mean, precision = objective.linear_posterior(x, W, tau)
+    mean, precision = joint_bound.linear_posterior(x, W, tau)
     close(mean, m)
     close(precision, P)
 
@@ -167,15 +168,15 @@ def _() -> None:
     mu, sigma = numbers(2, 50, 1, seed=3), numbers(2, 50, 1, seed=4).exp()
     for k in (0, 1):
         one = x[:, k : k + 1], W[k : k + 1], tau[k : k + 1]
-        below = objective.linear_bound(one[0], mu[k], sigma[k], *one[1:])
-        assert (below <= objective.linear_log_evidence(*one)).all()
+        below = joint_bound.linear_bound(one[0], mu[k], sigma[k], *one[1:])
+        assert (below <= joint_bound.linear_log_evidence(*one)).all()
 
 
 @typed("eq-obj-printed")
 def _() -> None:
     x, first, second = sp.symbols("x a b", real=True)
-    shown = (first - second) * (2 * x - first - second) / (2 * objective.NOISE_VARIANCE)
-    assert sp.expand(objective.log_ratio_at(x, first, second) - shown) == 0
+    shown = (first - second) * (2 * x - first - second) / (2 * updates.NOISE_VARIANCE)
+    assert sp.expand(updates.log_ratio_at(x, first, second) - shown) == 0
 
 
 # Distances
@@ -224,7 +225,7 @@ def _() -> None:
     counts = torch.tensor([5, 3, 1, 7]), torch.tensor([2, 6, 7, 1])
     p, q = (count.double() / 16 for count in counts)
     logits = [(p / q).log().repeat_interleave(count) for count in counts]
-    jsd = alignment.jensen_shannon(p, q)
+    jsd = discrepancy.jensen_shannon(p, q)
     close(alignment.adversarial_value(*logits), -2 * math.log(2) + 2 * jsd)
     assert 0 < jsd < math.log(2)
 

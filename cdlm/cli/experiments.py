@@ -1,0 +1,136 @@
+"""Commands that measure stored runs, reproduce tables, and show them.
+
+Generated from book/src/80_plan_and_queue.md, book/src/90_command_line.md by `make sync`: edit
+there, not here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from platformdirs import user_cache_path
+
+from cdlm.cli.common import JSON_OPTION, choose_device, clear_errors, tell_error
+from cdlm.evaluation.selection import RULES
+from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
+from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
+from cdlm.experiments.record import is_valid
+from cdlm.experiments.tables import result_rows
+from cdlm.files import RunError, write_json
+from cdlm.measurements.drawings import measure_translations
+from cdlm.measurements.maps import measure_confusion, measure_maps
+from cdlm.measurements.moments import measure_moments
+from cdlm.profiles import PROFILES
+from cdlm.runs.record import record_path
+
+__all__ = [
+    "MEASUREMENTS",
+    "RESULTS_OPTION",
+    "RUNS_FOLDER",
+    "job_line",
+    "measure_command",
+    "parse_seeds",
+    "reproduce_command",
+    "results_command",
+    "summary",
+]
+
+
+# 80_plan_and_queue: The commands
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "0-2", "7" or "0,3-5". Raises RunError for other forms."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+            raise RunError(f"seeds have the form 0-2 or 0,3,5; not {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(found))
+
+
+def job_line(number: int, work: Job, results: Path) -> str:
+    """One line of the list of jobs: its number, whether its record is there, and its name."""
+    return f"{number:4} {'done' if is_valid(record_path(work.name, results), work.spec) else 'todo'} {work.name}"
+
+
+def summary(rows: list[dict]) -> str:
+    """Rows of results as a table of text, one line for each cell."""
+    def number(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+    lines = [f"{'table':12} {'task':17} {'method':29} {'recipe':9} {'paper':>6} {'ours':>6} {'std':>6} seeds"]
+    return "\n".join(lines + [f"{r['table']:12} {r['task']:17} {r['method']:29} {r['recipe']:9} {number(r['paper']):>6} "
+                              f"{number(r['mean']):>6} {number(r['std']):>6} {len(r['seeds'])}" for r in rows])
+
+
+RESULTS_OPTION = typer.Option(help="folder of the records")
+RUNS_FOLDER = Path("book/results/runs")
+
+
+def reproduce_command(
+    what: Annotated[str, typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
+    seeds: Annotated[str, typer.Option(help="such as 1-3, or 0,3,5")] = "1-3",
+    profile: Annotated[str, typer.Option(help=f"how much of it: {', '.join(PROFILES)}")] = "full",
+    results: Annotated[Path | None, typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, or beside the "
+                                                      "runs for a profile that is not full")] = None,
+    work: Annotated[Path | None, typer.Option(help="folder for unfinished runs and for weights; by default a cache")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one for each core, or one on a GPU")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    dask: Annotated[str, typer.Option(help="address of a Dask cluster, or local")] = "",
+    listed: Annotated[bool, typer.Option("--list", help="only list the runs, numbered")] = False,
+    number: Annotated[int | None, typer.Option("--job", min=0, help="only the run with this number in the list")] = None,
+) -> None:
+    """Make the runs behind a table or a figure that are not on record yet; what was cut off is taken up again."""
+    with clear_errors():
+        todo, folders = jobs(what, parse_seeds(seeds), profile), work or user_cache_path("cdlm") / "runs" / profile
+        results = results or (RUNS_FOLDER if profile == "full" else folders / "records")
+        if number is not None and number >= len(todo):
+            raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
+        if listed:
+            typer.echo("\n".join(job_line(i, found, results) for i, found in enumerate(todo)))
+            return
+        todo, device = todo if number is None else [todo[number]], choose_device(device)
+        workers = workers or fitting_workers(len(todo), device)
+        failed = reproduce(todo, results, folders, device, by_dask(dask, workers) if dask else by_processes(workers))
+        for line in by_cause(failed):
+            tell_error(line)
+        if failed:
+            raise RunError(f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
+    typer.echo(f"{len(todo)} runs are on record in {results}")
+
+
+def results_command(
+    results: Annotated[Path, RESULTS_OPTION] = RUNS_FOLDER,
+    selection: Annotated[str, typer.Option(help=f"snapshot: last, {', '.join(RULES)}, or oracle, which is no rule")] = "last",
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Tell our numbers beside the paper's, cell by cell of its tables."""
+    with clear_errors():
+        rows = result_rows(results, selection)
+    if not any(row["seeds"] for row in rows):
+        typer.echo(f"no record of a run in {results}", err=True)
+    typer.echo(json.dumps(rows) if as_json else summary(rows))
+
+
+# 90_command_line: The commands
+
+MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps, "translations": measure_translations,
+                "confusion": measure_confusion}
+
+
+def measure_command(
+    what: Annotated[str, typer.Argument(help=f"one of: {', '.join(MEASUREMENTS)}")],
+    folders: Annotated[list[Path], typer.Argument(help="folders of runs that differ in their seed only")],
+    out: Annotated[Path, typer.Option(help="JSON file to write, such as book/results/measurements/NAME.json")],
+) -> None:
+    """Measure stored runs in one of the ways that a chapter needs, and store the record."""
+    with clear_errors():
+        if what not in MEASUREMENTS:
+            raise RunError(f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
+        found = MEASUREMENTS[what](folders)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_json(out, found)
+    typer.echo(f"{out}: {what} of {len(folders)} runs")

@@ -1,0 +1,15 @@
+"""The paper's tables and figures: which runs are behind them, making those, and what came out.
+
+- ``cdlm.experiments.paper``: What the paper reports: the numbers of its tables, for the rows
+  that are run here.
+- ``cdlm.experiments.plan``: From a table or a figure to the runs behind it: variants, tasks,
+  seeds, profiles.
+- ``cdlm.experiments.record``: What is measured of a run of an experiment, and its record.
+- ``cdlm.experiments.queue``: A queue of runs that can be cut off and taken up again.
+- ``cdlm.experiments.tables``: Rows of a table from records: paired by seed, with an interval,
+  a word, and the paper's number beside them.
+- ``cdlm.experiments.claims``: Claims about tables as comparisons of records, and what the
+  records say of each.
+
+Generated from the chapters in book/src by `make sync`: edit there, not here.
+"""

@@ -1,0 +1,205 @@
+"""Which chapters an edit makes stale, on this very book: what each edit must reach is written down here by hand.
+
+Edits of code are made in a copy, in a chapter's text and in the package made of it. Edits of records are judged by what the
+notebooks say they read.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+
+import fingerprint
+import pytest
+from conftest import ROOT
+from reads import contents
+
+import chapters
+from cdlm.closure import Library, closure
+
+BOOK = ROOT / "book"
+Edit = Callable[[str], str]
+
+
+@functools.cache
+def code_of(text: Path) -> str:
+    return "\n".join(cell.source for cell in chapters.read_text(text).cells if cell.cell_type == "code")
+
+
+def dependences(package: Path, edit: Edit) -> dict[str, object]:
+    """What the code of each chapter is and reaches, by the chapter's number; ``edit`` is applied to chapters."""
+    library, found = Library(package), {}
+    for text in chapters.chapters():
+        room = fingerprint.read_room(chapters.without_magics(edit(code_of(text))))
+        code = [statement.code for statement in room.statements]
+        found[text.stem[:2]] = (code, closure(library, [(room, "*")], own=room))
+    return found
+
+
+@pytest.fixture(scope="module")
+def before() -> dict[str, object]:
+    return dependences(ROOT / "cdlm", lambda code: code)
+
+
+def replacing(old: str, new: str) -> Edit:
+    return lambda code: code.replace(old, new)
+
+
+def stale(package: Path, edit: Edit, before: dict[str, object]) -> set[str]:
+    """Numbers of the chapters that depend on something else after an edit of all chapters and of the package."""
+    changed = 0
+    for file in sorted(package.rglob("*.py")):
+        code = file.read_text(encoding="utf-8")
+        if (edited := edit(code)) != code:
+            file.write_text(edited, encoding="utf-8")
+            changed += 1
+    assert changed, "the edit changes something"
+    now = dependences(package, edit)
+    return {chapter for chapter in now if now[chapter] != before[chapter]}
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "cdlm", tmp_path / "cdlm", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+NO_RESULT: dict[str, Edit] = {
+    "a docstring of a class": replacing('"""Encoder (phi), decoder (theta), task classifier', '"""The networks, task classifier'),
+    "a docstring of a method": replacing('"""Take the losses of a step, scalars. Waits for nothing."""', '"""Take them."""'),
+    "a comment": replacing("reach = student.ppf(", "# Student's\n    reach = student.ppf("),
+    "headings": lambda code: re.sub(r"^# \d\d_\w+: .*$", "# 20_vae: Elsewhere\n", code, flags=re.M),
+    "a line broken elsewhere": replacing("return mu + sigma * (gamma1", "return mu + sigma * (\n        gamma1"),
+    "annotations of a function": replacing("values: Tensor, level: float = 0.95) -> Interval:", "values, level=0.95):"),
+    "a room with another name": lambda code: re.sub(r"\bcdlm\.losses\b", "cdlm.costs", code),
+}
+
+
+@pytest.mark.parametrize("edit", NO_RESULT.values(), ids=NO_RESULT)
+def test_what_changes_no_result_makes_no_chapter_stale(edit: Edit, package: Path, before: dict[str, object]) -> None:
+    if "cdlm.costs" in edit("cdlm.model.losses"):
+        (package / "losses.py").rename(package / "costs.py")
+    assert stale(package, edit, before) == set()
+
+
+def test_a_function_that_moves_makes_no_chapter_stale(package: Path, before: dict[str, object]) -> None:
+    """``t_interval`` with the class of its value, to a room of their own; whoever imports it does so from there."""
+    file = package / "evaluation.py"
+    code = file.read_text(encoding="utf-8")
+    starts = ("class Interval", "def t_interval")
+    blocks = [re.search(rf"^{start}.*?(?:\n\n\n|\Z)", code, flags=re.S | re.M)[0] for start in starts]
+    for block in blocks:
+        code = code.replace(block, "")
+    future = "from __future__ import annotations\n"
+    file.write_text(code.replace(future, f"{future}from cdlm.intervals import Interval, t_interval\n"))
+    imports = "import math\nfrom typing import NamedTuple\n\nfrom scipy.stats import t as student\nfrom torch import Tensor\n\n\n"
+    (package / "intervals.py").write_text(imports + "".join(blocks))
+    moved = replacing("from cdlm.evaluation.readouts import t_interval\n", "from cdlm.intervals import t_interval\n")
+    assert stale(package, moved, before) == set()
+
+
+COMMANDS = "91"             # the chapter that defines the command line, and so uses all that any command does
+EXPERIMENTS = "80 81 82 83 84"
+REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one sees from the imports; the edit
+    "a local variable: means over seeds, printed in 40, 54, 73, 74; made in 90": (
+        "40 54 73 74 90", 'run[metric] for run in record["runs"]', 'each[metric] for each in record["runs"]'),
+    "the body of a function: intervals in the tables of the experiments; made in 74": (
+        f"74 {EXPERIMENTS}", "(1 + level) / 2", "(1 + level) / 2.0"),
+    "a default: the same function": (
+        f"74 {EXPERIMENTS}", "values: Tensor, level: float = 0.95", "values: Tensor, level: float = 0.9"),
+    "another default: a map of features, drawn in 83; made in 74": (
+        f"74 83 {COMMANDS}", "perplexity: float = 30.0", "perplexity: float = 20.0"),
+    "a decorator: a batch in parts, in 83 and in the queue of 94; made in 74": (
+        f"74 83 94 {COMMANDS}", "@torch.no_grad()\ndef in_batches", "@torch.inference_mode()\ndef in_batches"),
+    "a default of a dataclass: random changes, of runs in 90, 93, 94, shown in 75; made in 60": (
+        f"60 75 90 93 94 {COMMANDS}", "degrees: float = 0.0", "degrees: float = 1.0"),
+    "a function whose name others have for a variable: records joined in 50 and 83; made in 90": (
+        f"50 83 90 {COMMANDS}", "two of these runs have the same seed", "a seed twice"),
+    "a constant: the paper's numbers, in the experiments; made in 94": (
+        f"94 {EXPERIMENTS} {COMMANDS}", "(0.634, 0.625,", "(0.635, 0.625,"),
+    "a derivation: shown again in 52, looked for by 92; made in 51": (
+        f"51 52 92 {COMMANDS}", "sp.logcombine(spread) + sp.factor(gap)", "spread + sp.factor(gap)"),
+    "a function found by a search for modules: by 92; made in 55": (
+        f"55 92 {COMMANDS}", "def h_divergence(", "def h_divergence_("),
+    "a command that no other chapter runs": (
+        COMMANDS, "NOT VERIFIED: {row.why}", "NOT VERIFIED ({row.why})"),
+    "the help of a command, which 93 runs": (
+        f"93 {COMMANDS}", "new folder for config, metrics and weights", "new folder"),
+    "a method of a class: the log of a training, of all who train; made in 93": (
+        f"40 54 71 74 75 90 93 94 {COMMANDS}", "if self.table is None:\n            limits",
+        "if not self.names:\n            limits"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("expected", "old", "new"), REACHED.values(), ids=REACHED)
+def test_a_change_of_code_makes_those_chapters_stale_that_use_it(
+    expected: str, old: str, new: str, package: Path, before: dict[str, object]
+) -> None:
+    assert stale(package, replacing(old, new), before) == set(expected.split())
+
+
+# Records
+
+
+@functools.cache
+def noted() -> dict[str, dict[str, str]]:
+    """What each chapter read, by its number, as its notebook says."""
+    found, silent = {}, []
+    for text in chapters.chapters():
+        facts = chapters.read_notebook(chapters.notebook_path(text)).metadata.get("cdlm", {})
+        if "reads" in facts:
+            found[text.stem[:2]] = dict(facts["reads"])
+        else:
+            silent.append(text.stem)
+    assert not silent, f"these notebooks do not say what they read; run `make execute`: {', '.join(silent)}"
+    return found
+
+
+RUNS_OF_TABLES = {"82", "83", "84", "94"}
+RECORDS = {
+    "mnist-optdigits_cdlm.json": {"40", "54", "73", "74"},
+    "mnist-optdigits_cdlm-detached.json": {"40"},
+    "optdigits-mnist_dann-off.json": {"54"},
+    "mnist-optdigits_dann.json": {"54", "74"},
+    "mnist-optdigits_cdlm-bfloat16.json": {"73"},
+    "looks.json": {"75", "80", "81"},
+    "measurements/moments_mnist-optdigits.json": {"50"},
+    "measurements/domain_shift.json": {"62"},
+    "measurements/maps_usps-mnist.json": {"83"},
+    "runs/mnist-usps_improved_s1.json": {"80"} | RUNS_OF_TABLES,
+    "runs/fashion-fashionm_improved_s1.json": {"81"} | RUNS_OF_TABLES,
+}
+
+
+@pytest.mark.parametrize(("record", "expected"), RECORDS.items(), ids=RECORDS)
+def test_one_byte_of_a_record_makes_those_chapters_stale_that_read_it(record: str, expected: set[str], tmp_path: Path) -> None:
+    path = f"book/results/{record}"
+    readers = {chapter: [p for p in reads if fnmatch(path, p)] for chapter, reads in noted().items()}
+    place = tmp_path / path
+    shutil.copytree((ROOT / path).parent, place.parent)
+    place.write_bytes(place.read_bytes() + b"\n")
+    for chapter, patterns in readers.items():
+        for pattern in patterns:
+            assert contents(tmp_path, pattern) != contents(ROOT, pattern) == noted()[chapter][pattern]
+    assert {chapter for chapter, patterns in readers.items() if patterns} == expected
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [("runs/mnist-usps_improved_s99.json", {"80"} | RUNS_OF_TABLES), ("runs/mnist-usps_another_s1.json", {"94"}),
+     ("another.json", set()), ("measurements/maps_another.json", set())],
+)  # fmt: skip
+def test_a_new_record_makes_those_chapters_stale_that_look_for_it(record: str, expected: set[str]) -> None:
+    """A chapter on costs (94) counts all runs; others say which they show."""
+    path = f"book/results/{record}"
+    assert not (ROOT / path).exists()
+    assert {chapter for chapter, reads in noted().items() if any(fnmatch(path, pattern) for pattern in reads)} == expected
+
+
+def test_a_new_version_of_a_package_makes_no_chapter_stale() -> None:
+    """None prints one: versions that are shown stand in records."""
+    for text in chapters.chapters():
+        assert chapters.read_notebook(chapters.notebook_path(text)).metadata.get("cdlm", {}).get("versions", {}) == {}, text.stem
