@@ -314,7 +314,8 @@ def find(library: Library, dotted: str) -> Place | None:
 
 
 def command_places(library: Library, word: str) -> list[Place]:
-    """Definitions behind a command: the function or the group of a table, or for "" all there is."""
+    """Definitions behind a command: the function or the group of a table, or for "" all there
+    is."""
     room = library.room("cdlm.cli.app")
     if room is None:
         return []

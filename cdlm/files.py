@@ -39,7 +39,8 @@ def read_json(path: Path, kind: type = dict) -> dict | list:
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise RunError(f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no file of ours")
+            raise RunError(
+                f"{path} is larger than {MAX_JSON_BYTES} bytes; it is no file of ours")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; is this a run folder?") from None
@@ -56,7 +57,8 @@ def read_json(path: Path, kind: type = dict) -> dict | list:
 # 73_long_runs: Whole or not at all
 
 def flush(path: Path) -> None:
-    """Push a file, or the names in a folder, through to the disk; for folders only POSIX systems know how."""
+    """Push a file, or the names in a folder, through to the disk; for folders only POSIX
+    systems know how."""
     if path.is_dir() and os.name != "posix":
         return
     number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -68,9 +70,11 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary neighbor of ``path`` that takes its place, through to the disk, when the block ends well.
+    """A temporary neighbor of ``path`` that takes its place, through to the disk, when the
+    block ends well.
 
-    Readers see the old file or the new one, never a half, and so do those who come after a loss of power.
+    Readers see the old file or the new one, never a half, and so do those who come after a
+    loss of power.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -83,7 +87,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(path: Path) -> None:
-    """Remove what killed processes left of their temporary neighbors of ``path``; nobody else may be writing it."""
+    """Remove what killed processes left of their temporary neighbors of ``path``; nobody else
+    may be writing it."""
     for left in path.parent.glob(f".{path.name}.*"):
         left.unlink(missing_ok=True)
 
@@ -91,6 +96,8 @@ def sweep(path: Path) -> None:
 # 74_runs: Where a run lives until it is finished
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, through to the disk: readers see the old file or the new one, never a half."""
+    """Write JSON, through to the disk: readers see the old file or the new one, never a half.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n",
+                             encoding="utf-8")

@@ -19,7 +19,8 @@ __all__ = ["code_fingerprint", "processor", "provenance", "revision"]
 # 02_records: Where it was run
 
 def code_fingerprint() -> str:
-    """SHA-256 over the source files of the package, shortened: the same code gives the same fingerprint anywhere."""
+    """SHA-256 over the source files of the package, shortened: the same code gives the same
+    fingerprint anywhere."""
     import cdlm
     digest = hashlib.sha256()
     for path in sorted(Path(cdlm.__file__).parent.rglob("*.py")):
@@ -28,13 +29,16 @@ def code_fingerprint() -> str:
 
 
 def revision() -> str | None:
-    """The commit that the package's folder stands at, with "+" if its files differ from it; None outside git."""
+    """The commit that the package's folder stands at, with "+" if its files differ from it;
+    None outside git."""
     import cdlm
     folder = Path(cdlm.__file__).parent
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True,
+                              text=True, check=True).stdout.strip()
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
+        return (git("rev-parse", "--short=12", "HEAD")
+                + ("+" if git("status", "--porcelain", ".") else ""))
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -43,7 +47,8 @@ def processor() -> str:
     """The processor's name, as well as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(line.split(":", 1)[1].strip()
+                    for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -51,9 +56,8 @@ def processor() -> str:
 def provenance(device: str) -> dict[str, object]:
     """Versions, code and hardware behind a number."""
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "mlxtend")
-    return {
-        "python": platform.python_version(), "packages": {name: version(name) for name in packages},
-        "code": code_fingerprint(), "revision": revision(),
-        "system": platform.system(), "threads": torch.get_num_threads(),
-        "hardware": torch.cuda.get_device_name() if device.startswith("cuda") else processor(),
-    }
+    return {"python": platform.python_version(),
+            "packages": {name: version(name) for name in packages}, "code": code_fingerprint(),
+            "revision": revision(), "system": platform.system(),
+            "threads": torch.get_num_threads(), "hardware": torch.cuda.get_device_name()
+            if device.startswith("cuda") else processor()}

@@ -94,7 +94,8 @@ class Settings:
 
     @classmethod
     def of(cls, **settings: object) -> Self:
-        """All defaults but for ``settings`` by name, whatever their group; raises ValueError."""
+        """All defaults but for ``settings`` by name, whatever their group; raises ValueError.
+        """
         return from_flat(cls, settings)
 
     def but(self, **settings: object) -> Self:
@@ -117,7 +118,8 @@ def flat(config: Settings) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Images(Settings):
-    """What a method has to know of its images: channels, height and width, number of classes."""
+    """What a method has to know of its images: channels, height and width, number of classes.
+    """
 
     channels: Count = 1
     size: Literal[28, 32, 64] = 28
@@ -141,12 +143,14 @@ def with_flat(config: S, settings: Mapping[str, object]) -> S:
     for name, kind in kinds_of(type(config)).items():
         if is_group(kind):
             group = vars(config)[name]
-            changed[name] = with_flat(group, {k: settings[k] for k in flat(group) if k in settings})
+            changed[name] = with_flat(group,
+                                      {k: settings[k] for k in flat(group) if k in settings})
     return replace(config, **changed)
 
 
 def from_flat(cls: type[S], settings: Mapping[str, object]) -> S:
-    """The defaults with some settings replaced, by name; raises ValueError as with_flat does."""
+    """The defaults with some settings replaced, by name; raises ValueError as with_flat does.
+    """
     return with_flat(cls(), settings)
 
 

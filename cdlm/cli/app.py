@@ -44,17 +44,21 @@ def book_builder() -> str:
     return f"{found}, which cannot build this book: pip install -r book/requirements.txt"
 
 
-def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False) -> None:
+def doctor_command(
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False
+) -> None:
     """Tell versions, devices, and which data sets are found where."""
     found = {}
     for name in DOMAIN_NAMES:
         try:
             domain = load_domain(name)
-            found[name] = f"{len(domain.train)} + {len(domain.test)} images, from {domain.origin}"
+            found[name] = (
+                f"{len(domain.train)} + {len(domain.test)} images, from {domain.origin}")
         except MissingDataError as error:
             found[name] = f"missing: {error}"
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    devices = {"cpu": processor(), "cuda": ", ".join(cuda) or "none", "mps": str(torch.backends.mps.is_available())}
+    devices = {"cpu": processor(), "cuda": ", ".join(cuda) or "none",
+               "mps": str(torch.backends.mps.is_available())}
     facts = {"versions": provenance("cpu"), "devices": devices, "data": found,
              "jupyter-book": book_builder()}
     if as_json:
@@ -68,8 +72,10 @@ def doctor_command(as_json: Annotated[bool, typer.Option("--json", help="print a
             typer.echo(f"  {name:14} {text}")
 
 
-def ledger_command(as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON objects")] = False) -> None:
-    """Tell of each equation of the paper whether it is verified; exit status 1 if one is not."""
+def ledger_command(as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON "
+                                                         "objects")] = False) -> None:
+    """Tell of each equation of the paper whether it is verified; exit status 1 if one is not.
+    """
     with clear_errors():
         found = rows()
     if as_json:
@@ -82,10 +88,12 @@ def ledger_command(as_json: Annotated[bool, typer.Option("--json", help="print a
         raise typer.Exit(1)
 
 
-app = typer.Typer(help="Cross-domain latent modulation: train models, evaluate them again, record results.",
-                  no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  context_settings={"help_option_names": ["-h", "--help"]})
-data_app = typer.Typer(help="Which data sets there are, what of them is here, and getting the rest.", no_args_is_help=True)
+app = typer.Typer(
+    help="Cross-domain latent modulation: train models, evaluate them again, record results.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]})
+data_app = typer.Typer(help="Which data sets there are, what of them is here, "
+                       "and getting the rest.", no_args_is_help=True)
 bench_app = typer.Typer(help="What things cost on this machine.", no_args_is_help=True)
 
 
@@ -112,8 +120,8 @@ BENCH_COMMANDS = {
 }
 
 
-REGISTERED = [group.command(name)(command)
-              for group, commands in ((app, COMMANDS), (data_app, DATA_COMMANDS), (bench_app, BENCH_COMMANDS))
+REGISTERED = [group.command(name)(command) for group, commands in (
+    (app, COMMANDS), (data_app, DATA_COMMANDS), (bench_app, BENCH_COMMANDS))
               for name, command in commands.items()]
 
 

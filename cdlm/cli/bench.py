@@ -44,11 +44,15 @@ def keep_record(facts: dict, out: Path | None) -> None:
 
 def bench_step_command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
-    quick: Annotated[bool, typer.Option("--quick", help="fewer ways and sizes, less than a minute")] = False,
-    compiled: Annotated[bool, typer.Option("--compiled", help="also compiled networks; compiling takes minutes")] = False,
-    out: Annotated[Path | None, OUT_OPTION] = None, as_json: Annotated[bool, JSON_OPTION] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer ways and sizes, "
+                                        "less than a minute")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="also compiled networks; "
+                                           "compiling takes minutes")] = False,
+    out: Annotated[Path | None, OUT_OPTION] = None,
+    as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Measure a training step, fused and as printed, in several ways, against what the machine could do."""
+    """Measure a training step, fused and as printed, in several ways, against what the machine
+    could do."""
     with clear_errors():
         facts = measure_step(choose_device(device), quick, compiled)
         keep_record(facts, out)
@@ -57,35 +61,49 @@ def bench_step_command(
 
 def bench_accuracy_command(
     source: Annotated[str, typer.Argument(help="labeled domain")] = "mnist",
-    target: Annotated[str, typer.Argument(help="unlabeled domain; by default usps where its images are, else optdigits")] = "",
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="target accuracy at which the clock stops")] = 0.75,
+    target: Annotated[str, typer.Argument(help="unlabeled domain; by default usps where its "
+                                          "images are, else optdigits")] = "",
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="target accuracy at which "
+                                             "the clock stops")] = 0.75,
     steps: Annotated[int, typer.Option(min=1, help="end of the race")] = 1500,
-    batch_size: Annotated[int, typer.Option(min=2)] = 64, seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path | None, OUT_OPTION] = None, as_json: Annotated[bool, JSON_OPTION] = False,
+    batch_size: Annotated[int, typer.Option(min=2)] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, OUT_OPTION] = None,
+    as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Measure the seconds to a stated target accuracy, ours and DANN of skada and pytorch-adapt. A stopwatch, not a result."""
+    """Measure the seconds to a stated target accuracy, ours and DANN of skada and
+    pytorch-adapt. A stopwatch, not a result."""
     with clear_errors():
-        target = target or ("usps" if locate_all(find_recipe("usps"))[0] == "full" else "optdigits")
+        target = target or ("usps"
+                            if locate_all(find_recipe("usps"))[0] == "full" else "optdigits")
         domains, load = (open_domain(source), open_domain(target)), load_of_machine()
         if domains[0].channels != domains[1].channels or domains[0].channels != 1:
-            raise RunError("the race is between gray domains, such as mnist, optdigits and usps")
+            raise RunError(
+                "the race is between gray domains, such as mnist, optdigits and usps")
         rows = measure_race(*domains, threshold, steps, batch_size, seed)
-        facts = {"measured": "seconds to accuracy", "source": source, "target": target, "threshold": threshold, "steps": steps,
-                 "batch_size": batch_size, "seed": seed, "data": [domain.found for domain in domains],
-                 "racers": rows, "provenance": provenance("cpu"),
+        facts = {"measured": "seconds to accuracy", "source": source, "target": target,
+                 "threshold": threshold, "steps": steps, "batch_size": batch_size,
+                 "seed": seed, "data": [domain.found for domain in domains], "racers": rows,
+                 "provenance": provenance("cpu"),
                  "load": [round(load, 2), round(load_of_machine(), 2)]}
         keep_record(facts, out)
-    lines = [f"{source} to {target}, until target accuracy {threshold} or {steps} steps (labels stop the clock, nothing else)"]
-    typer.echo(json.dumps(facts) if as_json else "\n".join(lines + [f"  {name:20} {race_line(row)}" for name, row in rows.items()]))
+    lines = [f"{source} to {target}, until target accuracy {threshold} or {steps} steps "
+             "(labels stop the clock, nothing else)"]
+    typer.echo(json.dumps(facts) if as_json else "\n".join(
+        lines + [f"  {name:20} {race_line(row)}" for name, row in rows.items()]))
 
 
 # 90_command_line: The commands
 
-def bench_data_command(device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
-                       as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Measure images per second, beside torchvision's DataLoader and a training step, in one run."""
+def bench_data_command(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    as_json: Annotated[bool, JSON_OPTION] = False
+) -> None:
+    """Measure images per second, beside torchvision's DataLoader and a training step, in one
+    run."""
     with clear_errors():
         facts = bench_data(choose_device(device))
-    typer.echo(json.dumps(facts) if as_json else
-               f"{facts['images_per_s']} images/s, {facts['over_dataloader']} times a DataLoader "
-               f"({facts['dataloader_images_per_s']}), {facts['fraction_of_step']:.2%} of a training step; {facts['device']}")
+    typer.echo(json.dumps(facts)
+               if as_json else f"{facts['images_per_s']} images/s, {facts['over_dataloader']} "
+               f"times a DataLoader ({facts['dataloader_images_per_s']}), "
+               f"{facts['fraction_of_step']:.2%} of a training step; {facts['device']}")

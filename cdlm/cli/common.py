@@ -27,21 +27,23 @@ __all__ = ["JSON_OPTION", "choose_device", "clear_errors", "parse_settings", "te
 # 90_command_line: Errors in one line
 
 def tell_error(message: object) -> None:
-    """One line on stderr; of several processes that torchrun has started, which all meet the same, the first one tells."""
+    """One line on stderr; of several processes that torchrun has started, which all meet the
+    same, the first one tells."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(f"error: {message}", err=True)
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Errors that have an explanation become one line on stderr and exit status 1; an interrupt, 130."""
+    """Errors that have an explanation become one line on stderr and exit status 1; an
+    interrupt, 130."""
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
     previous = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
-    except (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError, DataError,
-            LedgerError, OSError) as error:
+    except (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError,
+            DataError, LedgerError, OSError) as error:
         tell_error(error)
         raise typer.Exit(1) from None
     except Interrupted as error:
@@ -57,8 +59,12 @@ def clear_errors() -> Iterator[None]:
 # 90_command_line: The commands
 
 def choose_device(name: str) -> str:
-    """``name`` itself if torch can use it, or for "auto" the best there is. Raises RunError if it cannot."""
-    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    """``name`` itself if torch can use it, or for "auto" the best there is.
+
+    Raises RunError if it cannot.
+    """
+    usable = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
+              "cpu": True}
     if name == "auto":
         return next(device for device, there in usable.items() if there)
     if not usable.get(name.split(":")[0], False):
@@ -68,7 +74,10 @@ def choose_device(name: str) -> str:
 
 
 def parse_settings(words: list[str]) -> dict[str, object]:
-    """["gamma1=0.5", "reduction=mean"] as {"gamma1": 0.5, "reduction": "mean"}. Raises RunError for other forms."""
+    """["gamma1=0.5", "reduction=mean"] as {"gamma1": 0.5, "reduction": "mean"}.
+
+    Raises RunError for other forms.
+    """
     settings = {}
     for word in words:
         name, equals, text = word.partition("=")

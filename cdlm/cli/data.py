@@ -37,17 +37,21 @@ def data_list_command(root: Annotated[Path | None, FOLDER_OPTION] = None,
     if as_json:
         typer.echo(json.dumps(rows))
         return
-    typer.echo(f"{'domain':12} {'here':8} {'by':24} {'images':>17}   {'whole set':>15}   license")
+    typer.echo(
+        f"{'domain':12} {'here':8} {'by':24} {'images':>17}   {'whole set':>15}   license")
     for row in rows:
         counts = ((row["train"], row["test"]), row["whole"])
-        here, whole = ("as the folder has" if train is None else f"{train} + {test}" for train, test in counts)
-        typer.echo(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>17}   {whole:>15}   {row['license']}")
+        here, whole = ("as the folder has" if train is None else f"{train} + {test}"
+                       for train, test in counts)
+        typer.echo(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>17}   "
+                   f"{whole:>15}   {row['license']}")
 
 
 def data_info_command(name: Annotated[str, typer.Argument(help="domain, such as mnistm")],
                       root: Annotated[Path | None, FOLDER_OPTION] = None,
                       as_json: Annotated[bool, JSON_OPTION] = False) -> None:
-    """Tell all that is known of a domain: classes, sizes, origin, license, and how to get it."""
+    """Tell all that is known of a domain: classes, sizes, origin, license, and how to get it.
+    """
     with clear_errors():
         facts = domain_info(name, root)
     if as_json:
@@ -55,14 +59,17 @@ def data_info_command(name: Annotated[str, typer.Argument(help="domain, such as 
         return
     for key, value in facts.items():
         for item in value if key == "otherwise" else [value]:
-            typer.echo(f"{key:10} {', '.join(map(str, item)) if isinstance(item, (list, dict)) else item}")
+            typer.echo(
+                f"{key:10} "
+                f"{', '.join(map(str, item)) if isinstance(item, (list, dict)) else item}")
 
 
 def data_fetch_command(
     name: Annotated[str, typer.Argument(help="domain, such as mnist, or a folder of images")],
     root: Annotated[Path | None, FOLDER_OPTION] = None,
     offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="such as background=noise; repeatable")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="such as "
+                                                      "background=noise; repeatable")] = None,
 ) -> None:
     """Get the whole of a domain, download what is missing, make what is made, and keep it."""
     with clear_errors():
@@ -73,13 +80,16 @@ def data_fetch_command(
 
 
 def data_shift_command(
-    out: Annotated[Path, typer.Option(help="JSON file to write, such as book/results/measurements/domain_shift.json")],
-    pairs: Annotated[list[str] | None, typer.Argument(help="such as mnist-usps; by default all that the chapter shows")] = None,
+    out: Annotated[Path, typer.Option(help="JSON file to write, "
+                                      "such as book/results/measurements/domain_shift.json")],
+    pairs: Annotated[list[str] | None, typer.Argument(help="such as mnist-usps; by default "
+                                                      "all that the chapter shows")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="draws of images")] = 3,
     size: Annotated[str, typer.Option(help="full, best or sample")] = "full",
     root: Annotated[Path | None, FOLDER_OPTION] = None,
 ) -> None:
-    """Measure how far domains are apart on their pixels, for the record that the chapter on domains reads.
+    """Measure how far domains are apart on their pixels, for the record that the chapter on
+    domains reads.
 
     Pairs that are not measured stay in the file as they are.
     """
@@ -89,7 +99,8 @@ def data_shift_command(
             raise RunError(f"unknown pair {unknown[0]!r}; known: {', '.join(known)}")
         out.parent.mkdir(parents=True, exist_ok=True)
         earlier = read_json(out) if out.exists() else None
-        found = measure_shift([known[pair] for pair in pairs or known], range(seeds), size, root, earlier)
+        found = measure_shift([known[pair] for pair in pairs or known], range(seeds), size,
+                              root, earlier)
         write_json(out, found)
     typer.echo(f"{out}: {len(pairs or known)} pairs, {seeds} draws of each; "
                f"{len(found['pairs'])} in the record")

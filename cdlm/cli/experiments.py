@@ -46,7 +46,8 @@ def parse_seeds(text: str) -> list[int]:
     found = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or (dash and int(last) < int(first)):
+        if (not first.isdecimal() or (dash and not last.isdecimal())
+            or (dash and int(last) < int(first))):
             raise RunError(f"seeds have the form 0-2 or 0,3,5; not {text!r}")
         found += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(found))
@@ -54,16 +55,21 @@ def parse_seeds(text: str) -> list[int]:
 
 def job_line(number: int, work: Job, results: Path) -> str:
     """One line of the list of jobs: its number, whether its record is there, and its name."""
-    return f"{number:4} {'done' if is_valid(record_path(work.name, results), work.spec) else 'todo'} {work.name}"
+    return (f"{number:4} "
+            f"{'done' if is_valid(record_path(work.name, results), work.spec) else 'todo'} "
+            f"{work.name}")
 
 
 def summary(rows: list[dict]) -> str:
     """Rows of results as a table of text, one line for each cell."""
     def number(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
-    lines = [f"{'table':12} {'task':17} {'method':29} {'recipe':9} {'paper':>6} {'ours':>6} {'std':>6} seeds"]
-    return "\n".join(lines + [f"{r['table']:12} {r['task']:17} {r['method']:29} {r['recipe']:9} {number(r['paper']):>6} "
-                              f"{number(r['mean']):>6} {number(r['std']):>6} {len(r['seeds'])}" for r in rows])
+    lines = [f"{'table':12} {'task':17} {'method':29} {'recipe':9} {'paper':>6} {'ours':>6} "
+             f"{'std':>6} seeds"]
+    return "\n".join(lines + [f"{r['table']:12} {r['task']:17} {r['method']:29} "
+                              f"{r['recipe']:9} {number(r['paper']):>6} "
+                              f"{number(r['mean']):>6} {number(r['std']):>6} {len(r['seeds'])}"
+                              for r in rows])
 
 
 RESULTS_OPTION = typer.Option(help="folder of the records")
@@ -71,21 +77,30 @@ RUNS_FOLDER = Path("book/results/runs")
 
 
 def reproduce_command(
-    what: Annotated[str, typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
+    what: Annotated[str, typer.Argument(help="one of: "
+                                        f"{', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
     seeds: Annotated[str, typer.Option(help="such as 1-3, or 0,3,5")] = "1-3",
-    profile: Annotated[str, typer.Option(help=f"how much of it: {', '.join(PROFILES)}")] = "full",
-    results: Annotated[Path | None, typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, or beside the "
-                                                      "runs for a profile that is not full")] = None,
-    work: Annotated[Path | None, typer.Option(help="folder for unfinished runs and for weights; by default a cache")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one for each core, or one on a GPU")] = 0,
+    profile: Annotated[str,
+                       typer.Option(help=f"how much of it: {', '.join(PROFILES)}")] = "full",
+    results: Annotated[Path | None, typer.Option(help="folder of the records; by default "
+                                                 f"{RUNS_FOLDER}, or beside the runs for a "
+                                                 "profile that is not full")] = None,
+    work: Annotated[Path | None, typer.Option(help="folder for unfinished runs and for "
+                                              "weights; by default a cache")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one for each core, "
+                                         "or one on a GPU")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
     dask: Annotated[str, typer.Option(help="address of a Dask cluster, or local")] = "",
-    listed: Annotated[bool, typer.Option("--list", help="only list the runs, numbered")] = False,
-    number: Annotated[int | None, typer.Option("--job", min=0, help="only the run with this number in the list")] = None,
+    listed: Annotated[bool, typer.Option("--list",
+                                         help="only list the runs, numbered")] = False,
+    number: Annotated[int | None, typer.Option("--job", min=0, help="only the run with this "
+                                               "number in the list")] = None,
 ) -> None:
-    """Make the runs behind a table or a figure that are not on record yet; what was cut off is taken up again."""
+    """Make the runs behind a table or a figure that are not on record yet; what was cut off is
+    taken up again."""
     with clear_errors():
-        todo, folders = jobs(what, parse_seeds(seeds), profile), work or user_cache_path("cdlm") / "runs" / profile
+        todo, folders = (jobs(what, parse_seeds(seeds), profile),
+                         work or user_cache_path("cdlm") / "runs" / profile)
         results = results or (RUNS_FOLDER if profile == "full" else folders / "records")
         if number is not None and number >= len(todo):
             raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
@@ -94,17 +109,20 @@ def reproduce_command(
             return
         todo, device = todo if number is None else [todo[number]], choose_device(device)
         workers = workers or fitting_workers(len(todo), device)
-        failed = reproduce(todo, results, folders, device, by_dask(dask, workers) if dask else by_processes(workers))
+        failed = reproduce(todo, results, folders, device,
+                           by_dask(dask, workers) if dask else by_processes(workers))
         for line in by_cause(failed):
             tell_error(line)
         if failed:
-            raise RunError(f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
+            raise RunError(
+                f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
     typer.echo(f"{len(todo)} runs are on record in {results}")
 
 
 def results_command(
     results: Annotated[Path, RESULTS_OPTION] = RUNS_FOLDER,
-    selection: Annotated[str, typer.Option(help=f"snapshot: last, {', '.join(RULES)}, or oracle, which is no rule")] = "last",
+    selection: Annotated[str, typer.Option(help=f"snapshot: last, {', '.join(RULES)}, "
+                                           "or oracle, which is no rule")] = "last",
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Tell our numbers beside the paper's, cell by cell of its tables."""
@@ -117,19 +135,22 @@ def results_command(
 
 # 90_command_line: The commands
 
-MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps, "translations": measure_translations,
-                "confusion": measure_confusion}
+MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps,
+                "translations": measure_translations, "confusion": measure_confusion}
 
 
 def measure_command(
     what: Annotated[str, typer.Argument(help=f"one of: {', '.join(MEASUREMENTS)}")],
-    folders: Annotated[list[Path], typer.Argument(help="folders of runs that differ in their seed only")],
-    out: Annotated[Path, typer.Option(help="JSON file to write, such as book/results/measurements/NAME.json")],
+    folders: Annotated[list[Path],
+                       typer.Argument(help="folders of runs that differ in their seed only")],
+    out: Annotated[Path, typer.Option(help="JSON file to write, "
+                                      "such as book/results/measurements/NAME.json")],
 ) -> None:
     """Measure stored runs in one of the ways that a chapter needs, and store the record."""
     with clear_errors():
         if what not in MEASUREMENTS:
-            raise RunError(f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
+            raise RunError(
+                f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
         found = MEASUREMENTS[what](folders)
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, found)

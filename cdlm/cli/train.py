@@ -40,52 +40,72 @@ __all__ = [
 
 CHANGES = [change.name for change in fields(Augment)]
 SETTING_OPTION = typer.Option("--set", help="such as gamma1=0.5; repeatable")
-AUGMENT_OPTION = typer.Option(help=f"random change to all images, such as degrees=10; repeatable; {', '.join(CHANGES)}")
-STRONG_OPTION = typer.Option(help="the same for target images that come a second time, for training on own predictions")
-EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, and the run cannot be resumed")
+AUGMENT_OPTION = typer.Option(
+    help=f"random change to all images, such as degrees=10; repeatable; {', '.join(CHANGES)}")
+STRONG_OPTION = typer.Option(
+    help="the same for target images that come a second time, for training on own predictions")
+EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, "
+                            "and the run cannot be resumed")
 
 
 def train_command(
-    source: Annotated[str, typer.Argument(help="labeled domain, such as mnist, or a folder with a folder for each class")],
-    target: Annotated[str, typer.Argument(help="unlabeled domain, such as usps, or a folder of images")],
+    source: Annotated[str, typer.Argument(help="labeled domain, such as mnist, "
+                                          "or a folder with a folder for each class")],
+    target: Annotated[str, typer.Argument(help="unlabeled domain, such as usps, "
+                                          "or a folder of images")],
     out: Annotated[Path, typer.Option(help="new folder for config, metrics and weights")],
     method: Annotated[str, typer.Option(help=f"one of: {', '.join(METHODS)}")] = "cdlm",
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; the last weights are kept")] = 1500,
-    batch_size: Annotated[int, typer.Option(min=2, help="images of each domain in a step, over all processes")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; "
+                                       "the last weights are kept")] = 1500,
+    batch_size: Annotated[int, typer.Option(min=2, help="images of each domain in a step, "
+                                            "over all processes")] = 64,
     setting: Annotated[list[str] | None, SETTING_OPTION] = None,
     augment: Annotated[list[str] | None, AUGMENT_OPTION] = None,
     strong: Annotated[list[str] | None, STRONG_OPTION] = None,
-    size: Annotated[str, typer.Option(help=f"how much of the data: {', '.join(SIZES)}, or one for each, as sample,full")] = "best",
-    precision: Annotated[str, typer.Option(help="float32, or bfloat16 where that is fast")] = "float32",
+    size: Annotated[str, typer.Option(help=f"how much of the data: {', '.join(SIZES)}, "
+                                      "or one for each, as sample,full")] = "best",
+    precision: Annotated[str, typer.Option(help="float32, "
+                                           "or bfloat16 where that is fast")] = "float32",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="another order of memory, faster on some GPUs")] = False,
-    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="compile the networks; needs a C++ compiler")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="steps from one row of the log to the next")] = 50,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="another order of "
+                                                "memory, faster on some GPUs")] = False,
+    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="compile the "
+                                          "networks; needs a C++ compiler")] = False,
+    log_every: Annotated[int, typer.Option(min=1, help="steps from one row of the log to the "
+                                           "next")] = 50,
     checkpoint_every: Annotated[int, EVERY_OPTION] = 500,
 ) -> None:
-    """Train a method from a labeled source to an unlabeled target, and store the run; a killed one is resumed."""
-    how = {"log_every": log_every, "checkpoint_every": checkpoint_every, "channels_last": channels_last, "compile": compile}
+    """Train a method from a labeled source to an unlabeled target, and store the run; a killed
+    one is resumed."""
+    how = {"log_every": log_every, "checkpoint_every": checkpoint_every,
+           "channels_last": channels_last, "compile": compile}
     with clear_errors():
-        settings, augment, strong = (parse_settings(words or []) for words in (setting, augment, strong))
-        spec = RunSpec(method, source, target, seed, steps, batch_size, settings, size, precision, augment, strong)
+        settings, augment, strong = (parse_settings(words or [])
+                                     for words in (setting, augment, strong))
+        spec = RunSpec(method, source, target, seed, steps, batch_size, settings, size,
+                       precision, augment, strong)
         run_with_bar(spec, out, choose_device(device), how)
 
 
 def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | bool]) -> None:
     """Run, with a progress bar where somebody looks at it, and tell what came out."""
-    with tqdm(total=spec.steps, unit="step", disable=None if os.environ.get("RANK", "0") == "0" else True) as bar:
+    with tqdm(total=spec.steps, unit="step",
+              disable=None if os.environ.get("RANK", "0") == "0" else True) as bar:
         def report(row: dict) -> None:
             bar.update(row["step"] - bar.n)
-            bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name != "step"})
+            bar.set_postfix({name: f"{value:.3g}"
+                             for name, value in row.items() if name != "step"})
         metrics = run(spec, out, device, report, **how)
     if metrics:
-        typer.echo(f"{accuracies(metrics)}, last of {spec.steps} steps, {metrics['seconds']:.0f} s: {out}")
+        typer.echo(f"{accuracies(metrics)}, last of {spec.steps} steps, "
+                   f"{metrics['seconds']:.0f} s: {out}")
 
 
 def accuracies(metrics: dict) -> str:
     """What to say of accuracies; a target that is a folder without classes has none."""
-    target = f"{metrics['target_accuracy']:.4f}" if "target_accuracy" in metrics else "unknown, for want of labels"
+    target = (f"{metrics['target_accuracy']:.4f}"
+              if "target_accuracy" in metrics else "unknown, for want of labels")
     return f"target accuracy {target} (source {metrics['source_accuracy']:.4f})"
 
 
@@ -99,10 +119,10 @@ def evaluate_command(
     typer.echo(json.dumps(metrics) if as_json else accuracies(metrics))
 
 
-def record_command(
-    path: Annotated[Path, typer.Argument(help="JSON file to write, such as book/results/NAME.json")],
-    folders: Annotated[list[Path], typer.Argument(help="folders of runs that differ in their seed only")],
-) -> None:
+def record_command(path: Annotated[Path, typer.Argument(help="JSON file to write, "
+                                                        "such as book/results/NAME.json")],
+                   folders: Annotated[list[Path], typer.Argument(
+                       help="folders of runs that differ in their seed only")]) -> None:
     """Join runs of several seeds into a record that chapters can read."""
     with clear_errors():
         write_json(path, joined_record(folders))

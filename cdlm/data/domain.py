@@ -70,13 +70,15 @@ class MissingDataError(RuntimeError):
 
 def _missing(what: str, distribution: str, error: Exception) -> MissingDataError:
     again = f"pip install --force-reinstall {distribution}"
-    return MissingDataError(f"{what} cannot be read ({type(error).__name__}); it comes with {distribution}: `{again}`")
+    return MissingDataError(f"{what} cannot be read ({type(error).__name__}); "
+                            f"it comes with {distribution}: `{again}`")
 
 
 # 10_domain_shift: One door to all three
 
 def checksum(split: Split) -> str:
-    """SHA-256 of a split, images and labels, as 64 hexadecimal digits; the same on every machine."""
+    """SHA-256 of a split, images and labels, as 64 hexadecimal digits; the same on every
+    machine."""
     digest = hashlib.sha256(repr(tuple(split.images.shape)).encode())
     digest.update(split.images.cpu().contiguous().numpy().tobytes())
     digest.update(split.labels.cpu().numpy().astype("<i8").tobytes())
@@ -90,9 +92,9 @@ class OpenedDomain(Domain):
     """A domain with the story of how it was got."""
 
     size: str                                   # "full", "partial" or "sample"
-    way: str                                    # the ways that worked, such as "CDLM_DATA and cache", or "package"
+    way: str  # the ways that worked, such as "CDLM_DATA and cache", or "package"
     attempts: tuple[Attempt, ...] = ()          # all that were tried
-    skipped: tuple[str, ...] = ()               # messages about damaged images that were left out
+    skipped: tuple[str, ...] = ()  # messages about damaged images that were left out
 
     @property
     def found(self) -> str:
@@ -104,24 +106,29 @@ class OpenedDomain(Domain):
 class Recipe:
     """What there is to know of a domain before it is opened, and how it is made.
 
-    ``build(search, **options)`` gives the whole set as (train, test), or as (train, test, classes) where the files decide on
-    the classes, and finds its ``resources`` by ``search.find``.
-    ``sample()`` gives a small one that comes with the package. ``partial`` are options under which less is needed.
+    ``build(search, **options)`` gives the whole set as (train, test), or as
+    (train, test, classes) where the files decide on the classes, and finds its ``resources``
+    by ``search.find``. ``sample()`` gives a small one that comes with the package. ``partial``
+    are options under which less is needed.
     """
 
     name: str
     title: str
     classes: tuple[str, ...]
-    shape: tuple[int, int, int]                 # channels, height, width
-    counts: tuple[int, int]                     # images to train and to test, of the whole set as published
+    shape: tuple[int, int, int]  # channels, height, width
+    counts: tuple[int, int]      # images to train and to test, of the whole set as published
     origin: str
     license: str
     build: Callable[..., tuple]
     resources: tuple[Resource, ...] = ()
     sample: Callable[[], Domain] | None = None
     sample_counts: tuple[int, int] | None = None
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)       # what may be chosen; the default first
+    # what may be chosen; the default first
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     partial: Mapping[str, str] | None = None
-    partial_resources: tuple[Resource, ...] = ()        # those needed then; by default the first of ``resources``
-    terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)      # by option's value: other origin and license
-    fixed: bool = True                          # whether every whole copy has these counts and classes; else the folder decides
+    # those needed then; by default the first of ``resources``
+    partial_resources: tuple[Resource, ...] = ()
+    # by option's value: other origin and license
+    terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    # whether every whole copy has these counts and classes; else the folder decides
+    fixed: bool = True

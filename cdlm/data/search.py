@@ -38,7 +38,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on a web server: its place below a data folder, its addresses, and its checksum, such as "md5:…"."""
+    """A file on a web server: its place below a data folder, its addresses, and its checksum,
+    such as "md5:…"."""
 
     path: str
     urls: tuple[str, ...]
@@ -49,9 +50,9 @@ class RemoteFile:
 class Resource:
     """Files that belong together, and the ways to get them.
 
-    ``locate`` is given a data folder and returns the folder in it that holds the files, or raises NotHereError with the
-    reason. ``system`` are folders of distributions; ``remote`` is downloaded into the user's cache; ``advice`` says what
-    a person can do.
+    ``locate`` is given a data folder and returns the folder in it that holds the files, or
+    raises NotHereError with the reason. ``system`` are folders of distributions; ``remote`` is
+    downloaded into the user's cache; ``advice`` says what a person can do.
     """
 
     name: str
@@ -80,7 +81,8 @@ def offline() -> bool:
 
 @dataclass
 class Search:
-    """One search for data: a folder to look in first, whether to download, and what was tried so far.
+    """One search for data: a folder to look in first, whether to download, and what was tried
+    so far.
 
     Raises DataError if there is no such folder.
     """
@@ -98,7 +100,8 @@ class Search:
         return find_resource(self, resource)
 
     def places(self, resource: Resource) -> Iterator[tuple[str, Path]]:
-        """The folders to look in, by the names of their ways, in the order in which they are tried."""
+        """The folders to look in, by the names of their ways, in the order in which they are
+        tried."""
         if self.root is not None:
             yield "folder", Path(self.root).expanduser()
         if os.environ.get("CDLM_DATA"):
@@ -110,14 +113,16 @@ class Search:
     @property
     def way(self) -> str:
         """The ways that worked, such as "CDLM_DATA"."""
-        return " and ".join(dict.fromkeys(attempt.way for attempt in self.attempts if not attempt.why))
+        return " and ".join(dict.fromkeys(attempt.way
+                                          for attempt in self.attempts if not attempt.why))
 
 
 def find_resource(search: Search, resource: Resource) -> Path:
-    """The folder with the files of ``resource``, by the first way that works; tries are noted in ``search``.
+    """The folder with the files of ``resource``, by the first way that works; tries are noted
+    in ``search``.
 
-    Raises NotFoundError with all of them if none does, and DamagedError where files are there and damaged, unless they
-    are in the cache and can be downloaded again.
+    Raises NotFoundError with all of them if none does, and DamagedError where files are there
+    and damaged, unless they are in the cache and can be downloaded again.
     """
     tried, before = [], len(search.attempts)
     for way, place in search.places(resource):
@@ -138,20 +143,28 @@ def find_resource(search: Search, resource: Resource) -> Path:
     except DataError as error:
         search.attempts += [*tried, Attempt("download", str(error))]
     ways = "\n".join(f"  {attempt.way}: {attempt.why}" for attempt in search.attempts[before:])
-    raise NotFoundError(f"{resource.name} cannot be had. Tried:\n{ways}\nWhat to do: {resource.advice}")
+    raise NotFoundError(f"{resource.name} cannot be had. Tried:\n{ways}\n"
+                        f"What to do: {resource.advice}")
 
 
 def check_cache(resource: Resource, place: Path) -> Path:
-    """``place`` itself, unless a file that was downloaded into it has changed since. Raises NotHereError."""
+    """``place`` itself, unless a file that was downloaded into it has changed since.
+
+    Raises NotHereError.
+    """
     for remote in resource.remote:
         path = place / remote.path
-        if path.is_file() and file_checksum(path, remote.checksum.partition(":")[0]) != remote.checksum:
+        if (path.is_file()
+            and file_checksum(path, remote.checksum.partition(":")[0]) != remote.checksum):
             raise NotHereError(f"{path} is damaged")
     return place
 
 
 def need_files(folder: Path, names: Iterable[str], packed: Sequence[str] = ("",)) -> Path:
-    """``folder`` itself if it holds a file of each name, with one of the endings ``packed``. Raises NotHereError."""
+    """``folder`` itself if it holds a file of each name, with one of the endings ``packed``.
+
+    Raises NotHereError.
+    """
     for name in names:
         if not any((folder / f"{name}{ending}").is_file() for ending in packed):
             raise NotHereError(f"no {name} in {folder}")
@@ -159,7 +172,10 @@ def need_files(folder: Path, names: Iterable[str], packed: Sequence[str] = ("",)
 
 
 def first_folder(place: Path, below: Sequence[str], look: Callable[[Path], Path]) -> Path:
-    """What ``look`` finds in the first of the folders ``below`` a place. Raises NotHereError if it finds nothing in any."""
+    """What ``look`` finds in the first of the folders ``below`` a place.
+
+    Raises NotHereError if it finds nothing in any.
+    """
     folders = [place / inner for inner in below if (place / inner).is_dir()]
     if not folders:
         raise NotHereError(f"no {' or '.join(inner for inner in below if inner)} in {place}")
@@ -177,15 +193,21 @@ def first_folder(place: Path, below: Sequence[str], look: Callable[[Path], Path]
 def file_checksum(path: Path, kind: str) -> str:
     """Checksum of a file in the form of a RemoteFile; ``kind`` is "md5" or "sha256"."""
     with open(path, "rb") as stream:
-        return f"{kind}:{hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}"
+        return (
+            f"{kind}:"
+            f"{hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}")
 
 
 def continue_download(url: str, part: Path, timeout: float = 30) -> None:
-    """Get ``url`` into the file ``part``, or the rest of it. Raises DataError if the line breaks or the disk is full."""
+    """Get ``url`` into the file ``part``, or the rest of it.
+
+    Raises DataError if the line breaks or the disk is full.
+    """
     if not url.startswith(("https://", "http://")):
         raise DataError(f"{url} is no address of a web server")
     there = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "cdlm"} | ({"Range": f"bytes={there}-"} if there else {}))
+    request = urllib.request.Request(
+        url, headers={"User-Agent": "cdlm"} | ({"Range": f"bytes={there}-"} if there else {}))
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             there = there if answer.status == 206 else 0
@@ -194,19 +216,25 @@ def continue_download(url: str, part: Path, timeout: float = 30) -> None:
                       total=None if left is None else left + there) as bar:
                 came = save_stream(answer, part, there, bar.update)
     except urllib.error.HTTPError as error:
-        if error.code != 416:                           # "range not satisfiable": it was complete already
+        if error.code != 416:  # "range not satisfiable": it was complete already
             raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
         return
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise DataError(f"{url}: {getattr(error, 'reason', None) or error or type(error).__name__}") from None
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError,
+            ConnectionError) as error:
+        raise DataError(
+            f"{url}: "
+            f"{getattr(error, 'reason', None) or error or type(error).__name__}") from None
     if left is not None and came < left:
-        raise DataError(f"{url}: the line broke after {there + came} of {there + left} bytes; try again to get the rest")
+        raise DataError(f"{url}: the line broke after {there + came} of {there + left} bytes; "
+                        "try again to get the rest")
 
 
-def save_stream(stream: io.BufferedIOBase, part: Path, there: int, progress: Callable[[int], object]) -> int:
+def save_stream(stream: io.BufferedIOBase, part: Path, there: int,
+                progress: Callable[[int], object]) -> int:
     """Append a stream to the first ``there`` bytes of a file; returns how many came.
 
-    Raises DataError where the file cannot be written, and then removes it; errors of the stream pass through.
+    Raises DataError where the file cannot be written, and then removes it; errors of the
+    stream pass through.
     """
     came = 0
     with open(part, "r+b" if there else "wb", buffering=0) as file:
@@ -219,14 +247,17 @@ def save_stream(stream: io.BufferedIOBase, part: Path, there: int, progress: Cal
                     rest = rest[file.write(rest):]
             except OSError as error:
                 part.unlink(missing_ok=True)
-                raise DataError(f"{part.parent} cannot be written: {error.strerror}; make room, or set CDLM_CACHE") from None
+                raise DataError(f"{part.parent} cannot be written: {error.strerror}; "
+                                "make room, or set CDLM_CACHE") from None
             came += len(piece)
             progress(len(piece))
     return came
 
 
 def download_file(remote: RemoteFile, folder: Path) -> Path:
-    """The file of a RemoteFile in ``folder``, downloaded unless it is there, and checked. Raises DataError.
+    """The file of a RemoteFile in ``folder``, downloaded unless it is there, and checked.
+
+    Raises DataError.
 
     Two programs that want the same file wait for each other.
     """
@@ -241,7 +272,8 @@ def download_file(remote: RemoteFile, folder: Path) -> Path:
                 try:
                     if part.exists():
                         continue_download(url, part)
-                    if not part.exists() or file_checksum(part, kind) != remote.checksum:     # the parts did not fit
+                    # the parts did not fit
+                    if not part.exists() or file_checksum(part, kind) != remote.checksum:
                         part.unlink(missing_ok=True)
                         continue_download(url, part)
                     check_download(part, url, remote.checksum)
@@ -250,7 +282,8 @@ def download_file(remote: RemoteFile, folder: Path) -> Path:
                 except DataError as error:
                     reasons.append(str(error))
     except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error.strerror}; set CDLM_CACHE to another folder") from None
+        raise DataError(f"{folder} cannot be written: {error.strerror}; "
+                        "set CDLM_CACHE to another folder") from None
     raise DataError("; ".join(reasons))
 
 
@@ -261,12 +294,16 @@ def check_download(part: Path, url: str, wanted: str) -> None:
     with open(part, "rb") as stream:
         page = looks_like_web_page(stream.read(64))
     part.unlink()
-    what = "sent a web page in its place" if page else "sent something else: its checksum is wrong"
+    what = ("sent a web page in its place"
+            if page else "sent something else: its checksum is wrong")
     raise DataError(f"{url}: the server {what}")
 
 
 def download_resource(search: Search, resource: Resource) -> Path:
-    """Download all files of a resource into the user's cache. Raises DataError with the reason why not."""
+    """Download all files of a resource into the user's cache.
+
+    Raises DataError with the reason why not.
+    """
     if not resource.remote:
         raise DataError("no address with a known checksum")
     if not search.download:

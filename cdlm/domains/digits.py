@@ -61,9 +61,12 @@ __all__ = [
 
 # 60_data: The digits and the clothes
 
-IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-# MD5 of the unpacked labels to test: two sets have files of the same names, so the content must say which it is
-IDX_SIGNATURES = {"27ae3e4e09519cfbb04c329615203637": "MNIST", "15d484375f8d13e6eb1aabb0c3f46965": "Fashion-MNIST"}
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+             "t10k-labels-idx1-ubyte")
+# MD5 of the unpacked labels to test: two sets have files of the same names, so the content
+# must say which it is
+IDX_SIGNATURES = {"27ae3e4e09519cfbb04c329615203637": "MNIST",
+                  "15d484375f8d13e6eb1aabb0c3f46965": "Fashion-MNIST"}
 
 
 def find_idx(name: str, below: Sequence[str], place: Path) -> Path:
@@ -71,7 +74,8 @@ def find_idx(name: str, below: Sequence[str], place: Path) -> Path:
     def look(folder: Path) -> Path:
         need_files(folder, IDX_FILES, ("", ".gz"))
         labels = bytes(read_bounded(idx_file(folder, IDX_FILES[3])))
-        other = IDX_SIGNATURES.get(hashlib.md5(labels, usedforsecurity=False).hexdigest(), name)
+        other = IDX_SIGNATURES.get(hashlib.md5(labels, usedforsecurity=False).hexdigest(),
+                                   name)
         if other != name:
             raise NotHereError(f"{folder} holds {other}")
         return folder
@@ -87,39 +91,51 @@ def read_idx_splits(folder: Path) -> tuple[Split, Split]:
     """Both splits of MNIST or of a set of the same form. Raises DamagedError."""
     splits = []
     for images_name, labels_name in (IDX_FILES[:2], IDX_FILES[2:]):
-        images, labels = read_idx(idx_file(folder, images_name), 3), read_idx(idx_file(folder, labels_name), 1).long()
+        images, labels = (read_idx(idx_file(folder, images_name), 3),
+                          read_idx(idx_file(folder, labels_name), 1).long())
         if len(images) != len(labels) or images.shape[1:] != (28, 28) or labels.max() > 9:
-            raise DamagedError(f"{folder}: {images_name} and {labels_name} do not belong together")
+            raise DamagedError(
+                f"{folder}: {images_name} and {labels_name} do not belong together")
         splits.append(Split(images[:, None], labels))
     return splits[0], splits[1]
 
 
 def torchvision_files(dataset: type, folder: str) -> tuple[RemoteFile, ...]:
-    """The files of MNIST or Fashion-MNIST with the addresses and checksums that torchvision knows."""
-    return tuple(RemoteFile(f"{folder}/{name}", tuple(f"{mirror}{name}" for mirror in dataset.mirrors), f"md5:{md5}")
-                 for name, md5 in dataset.resources)
+    """The files of MNIST or Fashion-MNIST with the addresses and checksums that torchvision
+    knows."""
+    return tuple(
+        RemoteFile(f"{folder}/{name}", tuple(f"{mirror}{name}" for mirror in dataset.mirrors),
+                   f"md5:{md5}") for name, md5 in dataset.resources)
 
 
 MNIST_FILES = Resource(
-    "MNIST", lambda place: find_idx("MNIST", ("MNIST/raw", "mnist", ""), place),
-    "`cdlm data fetch mnist` where there is a network, or set CDLM_DATA to a folder that holds MNIST/raw with the four IDX files",
-    remote=torchvision_files(datasets.MNIST, "MNIST/raw"))
+    "MNIST", lambda place: find_idx("MNIST", ("MNIST/raw", "mnist", ""), place), "`cdlm data "
+    "fetch mnist` where there is a network, or set CDLM_DATA to a folder that holds MNIST/raw "
+    "with the four IDX files", remote=torchvision_files(datasets.MNIST, "MNIST/raw"))
 
-FASHION_FILES = Resource(
-    "Fashion-MNIST", lambda place: find_idx("Fashion-MNIST", ("FashionMNIST/raw", "fashion-mnist", "fashion", ""), place),
-    "`cdlm data fetch fashion` where there is a network, `apt install dataset-fashion-mnist` on Debian, or set CDLM_DATA to a "
-    "folder that holds FashionMNIST/raw with the four IDX files",
-    system=("/usr/share/datasets/fashion-mnist",), remote=torchvision_files(datasets.FashionMNIST, "FashionMNIST/raw"))
+FASHION_FILES = Resource("Fashion-MNIST", lambda place: find_idx(
+    "Fashion-MNIST", ("FashionMNIST/raw", "fashion-mnist", "fashion", ""), place),
+                         "`cdlm data fetch fashion` where there is a network, "
+                         "`apt install dataset-fashion-mnist` on Debian, or set CDLM_DATA to "
+                         "a folder that holds FashionMNIST/raw with the four IDX files",
+                         system=("/usr/share/datasets/fashion-mnist",),
+                         remote=torchvision_files(datasets.FashionMNIST, "FashionMNIST/raw"))
 
-USPS_FILES = Resource(
-    "USPS", lambda place: first_folder(place, ("USPS", "usps", ""), lambda f: need_files(f, ("usps.bz2", "usps.t.bz2"))),
-    "`cdlm data fetch usps` where there is a network, or set CDLM_DATA to a folder that holds USPS/usps.bz2 and USPS/usps.t.bz2",
-    remote=tuple(RemoteFile(f"USPS/{name}", (url,), f"md5:{md5}") for url, name, md5 in datasets.USPS.split_list.values()))
+USPS_FILES = Resource("USPS", lambda place: first_folder(
+    place, ("USPS", "usps", ""), lambda f: need_files(f, ("usps.bz2", "usps.t.bz2"))),
+                      "`cdlm data fetch usps` where there is a network, or set CDLM_DATA to a "
+                      "folder that holds USPS/usps.bz2 and USPS/usps.t.bz2",
+                      remote=tuple(RemoteFile(f"USPS/{name}", (url,), f"md5:{md5}")
+                                   for url, name, md5 in datasets.USPS.split_list.values()))
 
-PHOTO_FOLDERS = ("BSDS500/images", "BSDS500/data/images", "BSR/BSDS500/data/images", "BSDS300/images", "images", "")
-BSDS_PHOTOS = Resource(
-    "BSDS500", lambda place: first_folder(place, PHOTO_FOLDERS, find_photos),
-    "get BSR_bsds500.tgz from the Berkeley Computer Vision Group, unpack it, and set CDLM_DATA to the folder that holds BSR")
+PHOTO_FOLDERS = ("BSDS500/images", "BSDS500/data/images", "BSR/BSDS500/data/images",
+                 "BSDS300/images", "images", "")
+
+
+BSDS_PHOTOS = Resource("BSDS500",
+                       lambda place: first_folder(place, PHOTO_FOLDERS, find_photos),
+                       "get BSR_bsds500.tgz from the Berkeley Computer Vision Group, "
+                       "unpack it, and set CDLM_DATA to the folder that holds BSR")
 
 
 def find_photos(folder: Path) -> Path:
@@ -131,9 +147,11 @@ def find_photos(folder: Path) -> Path:
 
 
 def enlarge(images: Tensor, size: int) -> Tensor:
-    """Bytes (N, C, n, n) drawn larger to (N, C, size, size): bilinear, in whole numbers, the same on every machine.
+    """Bytes (N, C, n, n) drawn larger to (N, C, size, size): bilinear, in whole numbers, the
+    same on every machine.
 
-    Pixel i of the large image lies at (i + 1/2) n / size - 1/2 of the small one; here in parts of 2 size.
+    Pixel i of the large image lies at (i + 1/2) n / size - 1/2 of the small one; here in parts
+    of 2 size.
     """
     n, whole = images.shape[-1], 2 * size
     place = ((2 * torch.arange(size) + 1) * n - size).clamp(min=0)
@@ -142,7 +160,8 @@ def enlarge(images: Tensor, size: int) -> Tensor:
     for dimension in (-1, -2):
         weight = part.int() if dimension == -1 else part.int()[:, None]
         wide = images.int()
-        images = wide.index_select(dimension, low) * (whole - weight) + wide.index_select(dimension, high) * weight
+        images = (wide.index_select(dimension, low) * (whole - weight)
+                  + wide.index_select(dimension, high) * weight)
     return ((images + whole * whole // 2) // (whole * whole)).to(torch.uint8)
 
 
@@ -164,12 +183,15 @@ def build_usps(search: Search) -> tuple[Split, Split]:
         (train, y_train), (test, y_test) = map(read_usps, files)
         return {"train_images": enlarge(train, 28), "train_labels": y_train,
                 "test_images": enlarge(test, 28), "test_labels": y_test}
-    return splits_of(remembered("usps", {"version": 1, "files": files_fingerprint(folder, files)}, make))
+    return splits_of(
+        remembered("usps", {"version": 1, "files": files_fingerprint(folder, files)}, make))
 
 
 def splits_of(parts: Mapping[str, Tensor]) -> tuple[Split, Split]:
-    """Both splits from ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``."""
-    return Split(parts["train_images"], parts["train_labels"]), Split(parts["test_images"], parts["test_labels"])
+    """Both splits from ``train_images``, ``train_labels``, ``test_images`` and
+    ``test_labels``."""
+    return (Split(parts["train_images"], parts["train_labels"]),
+            Split(parts["test_images"], parts["test_labels"]))
 
 
 def build_optdigits(search: Search) -> tuple[Split, Split]:
@@ -185,7 +207,8 @@ PatchMaker = Callable[[int, torch.Generator], Tensor]
 
 
 def photo_patches(search: Search, photographs: str) -> tuple[str, list[PatchMaker]]:
-    """A text that changes when the photographs do, and what cuts patches for images to train and to test from them."""
+    """A text that changes when the photographs do, and what cuts patches for images to train
+    and to test from them."""
     if photographs == "embedded":
         search.attempts.append(Attempt("package", ""))
         which, groups, load = "embedded", [TRAIN_PHOTOS, TEST_PHOTOS], load_photo
@@ -195,61 +218,78 @@ def photo_patches(search: Search, photographs: str) -> tuple[str, list[PatchMake
         which = files_fingerprint(folder, [*groups[0], *groups[1]])
         def load(path: Path) -> Tensor:
             return torch.from_numpy(read_picture(path, None).copy())
-    return which, [lambda count, generator, group=group: cut_patches([load(path) for path in group], count, generator)
-                   for group in groups]
+    return which, [lambda count, generator, group=group: cut_patches(
+        [load(path) for path in group], count, generator) for group in groups]
 
 
 def noise_patches(count: int, generator: torch.Generator) -> Tensor:
-    """Random noise in the place of patches of photographs: independent bytes, (count, 3, 28, 28)."""
+    """Random noise in the place of patches of photographs: independent bytes,
+    (count, 3, 28, 28)."""
     return torch.randint(256, (count, 3, 28, 28), generator=generator, dtype=torch.uint8)
 
 
-def build_blended(search: Search, images: Resource, background: str = "photos", photographs: str = "bsds",
-                  seed: int = 0) -> tuple[Split, Split]:
-    """Images of an IDX set over patches of photographs, or over random noise; made once for each seed.
+def build_blended(search: Search, images: Resource, background: str = "photos",
+                  photographs: str = "bsds", seed: int = 0) -> tuple[Split, Split]:
+    """Images of an IDX set over patches of photographs, or over random noise; made once for
+    each seed.
 
     Images to train lie over photographs to train, images to test over photographs to test.
     """
     folder = search.find(images)
-    which, patch_makers = photo_patches(search, photographs) if background == "photos" else ("noise", [noise_patches] * 2)
+    which, patch_makers = (photo_patches(search, photographs)
+                           if background == "photos" else ("noise", [noise_patches] * 2))
     files = [idx_file(folder, name) for name in IDX_FILES]
-    key = {"version": 1, "images": files_fingerprint(folder, files), "background": which, "seed": seed}
+    key = {"version": 1, "images": files_fingerprint(folder, files), "background": which,
+           "seed": seed}
     def make() -> Mapping[str, Tensor]:
         parts = {}
-        for number, (name, split, patches_of) in enumerate(zip(("train", "test"), read_idx_splits(folder), patch_makers)):
+        for number, (name, split, patches_of) in enumerate(
+            zip(("train", "test"), read_idx_splits(folder), patch_makers)
+        ):
             patches = patches_of(len(split), torch.Generator().manual_seed(2 * seed + number))
             pairs = zip(split.images.split(4096), patches.split(4096))
-            parts[f"{name}_images"] = torch.cat([blend(digits, ground) for digits, ground in pairs])
+            parts[f"{name}_images"] = torch.cat([blend(digits, ground)
+                                                 for digits, ground in pairs])
             parts[f"{name}_labels"] = split.labels
         return parts
     return splits_of(remembered(f"{images.name.lower()}-m", key, make))
 
 
-CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
+           "Bag", "Ankle boot")
 
 
 def blended_terms(images: str, license: str) -> dict[str, tuple[str, str]]:
-    """Origin and license of blended images where the ground is not BSDS500, by the option that says so."""
-    return {ground: (f"{images}, blended into {what}", license) for ground, what in (
-        ("noise", "random noise"), ("embedded", "photographs of scikit-image and scikit-learn"))}
+    """Origin and license of blended images where the ground is not BSDS500, by the option that
+    says so."""
+    return {ground: (f"{images}, blended into {what}", license)
+            for ground, what in (("noise", "random noise"),
+                                 ("embedded", "photographs of scikit-image and scikit-learn"))}
 
 
-BLEND_OPTIONS = {"background": ("photos", "noise"), "photographs": ("bsds", "embedded"), "seed": ()}
+BLEND_OPTIONS = {"background": ("photos", "noise"), "photographs": ("bsds", "embedded"),
+                 "seed": ()}
+
+
 WHOLE_RECIPES = (
-    Recipe("mnist", "MNIST", DIGITS, (1, 28, 28), (60000, 10000), "LeCun, Cortes and Burges", "CC BY-SA 3.0",
-           build_mnist, (MNIST_FILES,), load_mnist, (4000, 1000)),
-    Recipe("usps", "USPS", DIGITS, (1, 28, 28), (7291, 2007), "US Postal Service, zip codes; 16 x 16 drawn larger",
-           "not stated; distributed with The Elements of Statistical Learning", build_usps, (USPS_FILES,)),
-    Recipe("optdigits", "Optical digits", DIGITS, (1, 28, 28), (1297, 500), "Alpaydin and Kaynak (UCI), by scikit-learn",
-           "CC BY 4.0", build_optdigits, (), load_optdigits, (1297, 500)),
-    Recipe("mnistm", "MNIST-M", DIGITS, (3, 28, 28), (60000, 10000), "MNIST, blended into photographs of BSDS500",
-           "digits CC BY-SA 3.0; photographs for research", lambda search, **kw: build_blended(search, MNIST_FILES, **kw),
-           (MNIST_FILES, BSDS_PHOTOS), load_mnistm, (4000, 1000), BLEND_OPTIONS, {"photographs": "embedded"},
-           terms=blended_terms("MNIST", "CC BY-SA 3.0")),
-    Recipe("fashion", "Fashion-MNIST", CLOTHES, (1, 28, 28), (60000, 10000), "Xiao, Rasul and Vollgraf (Zalando)", "MIT",
-           build_fashion, (FASHION_FILES,)),
-    Recipe("fashionm", "Fashion-M", CLOTHES, (3, 28, 28), (60000, 10000), "Fashion-MNIST, blended into photographs of BSDS500",
-           "clothes MIT; photographs for research", lambda search, **kw: build_blended(search, FASHION_FILES, **kw),
-           (FASHION_FILES, BSDS_PHOTOS), None, None, BLEND_OPTIONS, {"photographs": "embedded"},
-           terms=blended_terms("Fashion-MNIST", "MIT")),
+    Recipe("mnist", "MNIST", DIGITS, (1, 28, 28), (60000, 10000), "LeCun, Cortes and Burges",
+           "CC BY-SA 3.0", build_mnist, (MNIST_FILES,), load_mnist, (4000, 1000)),
+    Recipe("usps", "USPS", DIGITS, (1, 28, 28), (7291, 2007),
+           "US Postal Service, zip codes; 16 x 16 drawn larger", "not stated; "
+           "distributed with The Elements of Statistical Learning", build_usps, (USPS_FILES,)),
+    Recipe("optdigits", "Optical digits", DIGITS, (1, 28, 28), (1297, 500),
+           "Alpaydin and Kaynak (UCI), by scikit-learn", "CC BY 4.0", build_optdigits, (),
+           load_optdigits, (1297, 500)),
+    Recipe("mnistm", "MNIST-M", DIGITS, (3, 28, 28), (60000, 10000), "MNIST, blended into "
+           "photographs of BSDS500", "digits CC BY-SA 3.0; photographs for research",
+           lambda search, **kw: build_blended(search, MNIST_FILES, **kw),
+           (MNIST_FILES, BSDS_PHOTOS), load_mnistm, (4000, 1000), BLEND_OPTIONS,
+           {"photographs": "embedded"}, terms=blended_terms("MNIST", "CC BY-SA 3.0")),
+    Recipe("fashion", "Fashion-MNIST", CLOTHES, (1, 28, 28), (60000, 10000),
+           "Xiao, Rasul and Vollgraf (Zalando)", "MIT", build_fashion, (FASHION_FILES,)),
+    Recipe("fashionm", "Fashion-M", CLOTHES, (3, 28, 28), (60000, 10000), "Fashion-MNIST, "
+           "blended into photographs of BSDS500", "clothes MIT; photographs for research",
+           lambda search, **kw: build_blended(search, FASHION_FILES, **kw),
+           (FASHION_FILES, BSDS_PHOTOS), None, None, BLEND_OPTIONS,
+           {"photographs": "embedded"}, terms=blended_terms("Fashion-MNIST", "MIT")),
 )

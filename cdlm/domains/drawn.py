@@ -41,7 +41,10 @@ __all__ = [
 # 61_pictures: Faces and sketches, shoes and edges
 
 def images_in(folder: Path, least: int = 10) -> Path:
-    """``folder`` itself if it holds at least ``least`` images somewhere below. Raises NotHereError."""
+    """``folder`` itself if it holds at least ``least`` images somewhere below.
+
+    Raises NotHereError.
+    """
     if len(picture_files(folder)) < least:
         raise NotHereError(f"fewer than {least} images in {folder}")
     return folder
@@ -49,19 +52,24 @@ def images_in(folder: Path, least: int = 10) -> Path:
 
 FACES_FILES = Resource(
     "CelebA", lambda place: first_folder(place, ("celeba/img_align_celeba",), images_in),
-    "get img_align_celeba.zip of CelebA (mmlab.ie.cuhk.edu.hk/projects/CelebA.html, research use) and unpack it into a folder"
-    " celeba; name the folder that holds that, or set CDLM_DATA to it")
+    "get img_align_celeba.zip of CelebA (mmlab.ie.cuhk.edu.hk/projects/CelebA.html, "
+    "research use) and unpack it into a folder celeba; name the folder that holds that, "
+    "or set CDLM_DATA to it")
 SHOES_FILES = Resource(
-    "shoes", lambda place: first_folder(place, ("shoes", "ut-zap50k-images-square", "ut-zap50k-images"), images_in),
-    "unpack UT-Zap50K (vision.cs.utexas.edu/projects/finegrained/utzap50k), or make a folder shoes with a folder for each class;"
-    " name the folder that holds it, or set CDLM_DATA to that")
+    "shoes", lambda place: first_folder(
+        place, ("shoes", "ut-zap50k-images-square", "ut-zap50k-images"), images_in),
+    "unpack UT-Zap50K (vision.cs.utexas.edu/projects/finegrained/utzap50k), "
+    "or make a folder shoes with a folder for each class; name the folder that holds it, "
+    "or set CDLM_DATA to that")
 
 
-CELEBA_TRAIN_END, CELEBA_TEST_START = 162_770, 182_638     # numbers of the official partition; between them, validation
+# numbers of the official partition; between them, validation
+CELEBA_TRAIN_END, CELEBA_TEST_START = 162_770, 182_638
 
 
 def partition_faces(files: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Files to train and to test, by the official numbers where both ranges are there, else the last fifth to test."""
+    """Files to train and to test, by the official numbers where both ranges are there, else
+    the last fifth to test."""
     numbers = [int(path.stem) if path.stem.isdigit() else 0 for path in files]
     train = [path for path, number in zip(files, numbers) if number <= CELEBA_TRAIN_END]
     test = [path for path, number in zip(files, numbers) if number >= CELEBA_TEST_START]
@@ -72,14 +80,19 @@ def partition_faces(files: list[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def class_files(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
-    """Files to train and to test by class, the last fifth of each class to test; classes are the folders in ``folder``."""
-    groups = {path.name: picture_files(path) for path in sorted(folder.iterdir()) if path.is_dir()}
-    cuts = {name: len(files) - max(1, len(files) // 5) for name, files in groups.items() if len(files) > 1}
+    """Files to train and to test by class, the last fifth of each class to test; classes are
+    the folders in ``folder``."""
+    groups = {path.name: picture_files(path)
+              for path in sorted(folder.iterdir()) if path.is_dir()}
+    cuts = {name: len(files) - max(1, len(files) // 5)
+            for name, files in groups.items() if len(files) > 1}
     return {name: (groups[name][:cut], groups[name][cut:]) for name, cut in cuts.items()}
 
 
-def read_groups(name: str, groups: dict[str, tuple[list[Path], list[Path]]], folder: Path, **how: object) -> tuple[Split, Split]:
-    """Images of files by class, (N, 3, 64, 64), read once and kept in the cache; the label is -1 where there is one group.
+def read_groups(name: str, groups: dict[str, tuple[list[Path], list[Path]]], folder: Path,
+                **how: object) -> tuple[Split, Split]:
+    """Images of files by class, (N, 3, 64, 64), read once and kept in the cache; the label is
+    -1 where there is one group.
 
     ``how`` are arguments of read_picture. Raises DamagedError.
     """
@@ -91,13 +104,16 @@ def read_groups(name: str, groups: dict[str, tuple[list[Path], list[Path]]], fol
             chosen = [path for pair in groups.values() for path in pair[side]]
             sizes = torch.tensor([len(pair[side]) for pair in groups.values()])
             labels = torch.arange(len(groups)) if len(groups) > 1 else torch.tensor([-1])
-            pieces = (piece for piece, _ in read_pictures(chosen, lambda path: read_picture(path, 64, 3, **how)))
-            parts |= {f"{part}_images": Pieces((3, 64, 64), pieces), f"{part}_labels": labels.repeat_interleave(sizes)}
+            pieces = (piece for piece, _ in read_pictures(
+                chosen, lambda path: read_picture(path, 64, 3, **how)))
+            parts |= {f"{part}_images": Pieces((3, 64, 64), pieces),
+                      f"{part}_labels": labels.repeat_interleave(sizes)}
         return parts
-    return splits_of(remembered(name, {"version": 1, "files": files_fingerprint(folder, files), "how": how}, make))
+    return splits_of(remembered(
+        name, {"version": 1, "files": files_fingerprint(folder, files), "how": how}, make))
 
 
-FOOTWEAR = {5: "Sandal", 7: "Sneaker", 9: "Ankle boot"}     # among the classes of Fashion-MNIST
+FOOTWEAR = {5: "Sandal", 7: "Sneaker", 9: "Ankle boot"}  # among the classes of Fashion-MNIST
 
 
 def footwear(split: Split) -> Split:
@@ -108,49 +124,68 @@ def footwear(split: Split) -> Split:
     return Split(images.expand(-1, 3, -1, -1), labels)
 
 
-def build_shoes(search: Search, pictures: str = "catalog") -> tuple[Split, Split, tuple[str, ...]]:
-    """Shoes on white by class, from a folder ("catalog") or from Fashion-MNIST ("fashion"): all of both splits."""
+def build_shoes(search: Search, pictures: str = "catalog") -> tuple[Split, Split,
+                                                                    tuple[str, ...]]:
+    """Shoes on white by class, from a folder ("catalog") or from Fashion-MNIST ("fashion"):
+    all of both splits."""
     if pictures == "fashion":
         train, test = map(footwear, build_fashion(search))
         return train, test, tuple(FOOTWEAR.values())
     folder = search.find(SHOES_FILES)
     groups = class_files(folder)
     if len(groups) < 2:
-        raise DamagedError(f"{folder} must hold a folder for each of two classes or more, with two images or more in each")
+        raise DamagedError(f"{folder} must hold a folder for each of two classes or more, "
+                           "with two images or more in each")
     return *read_groups("shoes", groups, folder, fit="pad"), tuple(groups)
 
 
 def build_faces(search: Search) -> tuple[Split, Split, tuple[str, ...]]:
     """Faces, cut to the square in the middle, without labels."""
     folder = search.find(FACES_FILES)
-    return *read_groups("faces", {"": partition_faces(picture_files(folder))}, folder, fit="crop"), ()
+    return *read_groups("faces", {"": partition_faces(picture_files(folder))}, folder,
+                        fit="crop"), ()
 
 
-def build_drawn(build, draw, name: str, second: bool, search: Search, **options: object) -> tuple[Split, Split, tuple[str, ...]]:
-    """Half of what ``build`` gives, drawn; made once for each state of the files it is drawn from."""
+def build_drawn(build, draw, name: str, second: bool, search: Search,
+                **options: object) -> tuple[Split, Split, tuple[str, ...]]:
+    """Half of what ``build`` gives, drawn; made once for each state of the files it is drawn
+    from."""
     train, test, classes = build(search, **options)
     if draw is None:
-        return Split(train.images[int(second) :: 2], train.labels[int(second) :: 2]), test, classes
+        return (Split(train.images[int(second) :: 2], train.labels[int(second) :: 2]), test,
+                classes)
     key = {"version": 1, "from": [checksum(train), checksum(test)]}
 
     def make() -> dict[str, Tensor]:
         half, shown = draw_half(train, test, draw, second)
-        return {"train_images": half.images, "train_labels": half.labels, "test_images": shown.images, "test_labels": shown.labels}
+        return {"train_images": half.images, "train_labels": half.labels,
+                "test_images": shown.images, "test_labels": shown.labels}
     return *splits_of(remembered(name, key, make)), classes
 
 
-FACE_TERMS, SHOE_TERMS = "CelebA: non-commercial research", "UT-Zap50K: academic, non-commercial use"
+FACE_TERMS, SHOE_TERMS = ("CelebA: non-commercial research",
+                          "UT-Zap50K: academic, non-commercial use")
 SHOE_CLASSES = ("Boots", "Sandals", "Shoes", "Slippers")
 IN_CATALOG = {"pictures": ("catalog", "fashion")}
+
+
 PAIR_RECIPES = (
-    Recipe("faces", "CelebA, faces", (), (3, 64, 64), (81_385, 19_962), "CelebA, every other training image", FACE_TERMS,
-           partial(build_drawn, build_faces, None, "faces", False), (FACES_FILES,), fixed=False),
-    Recipe("sketches", "CelebA, pencil sketches", (), (1, 64, 64), (81_385, 19_962), "drawn here from the other half", FACE_TERMS,
-           partial(build_drawn, build_faces, pencil_sketch, "sketches", True), (FACES_FILES,), fixed=False),
-    Recipe("shoes", "Shoes", SHOE_CLASSES, (3, 64, 64), (20_010, 10_005), "a catalog of shoes, every other training image",
-           SHOE_TERMS, partial(build_drawn, build_shoes, None, "shoes", False), (SHOES_FILES,), options=IN_CATALOG,
+    Recipe("faces", "CelebA, faces", (), (3, 64, 64), (81_385, 19_962),
+           "CelebA, every other training image", FACE_TERMS,
+           partial(build_drawn, build_faces, None, "faces", False), (FACES_FILES,),
+           fixed=False),
+    Recipe("sketches", "CelebA, pencil sketches", (), (1, 64, 64), (81_385, 19_962),
+           "drawn here from the other half", FACE_TERMS,
+           partial(build_drawn, build_faces, pencil_sketch, "sketches", True), (FACES_FILES,),
+           fixed=False),
+    Recipe("shoes", "Shoes", SHOE_CLASSES, (3, 64, 64), (20_010, 10_005),
+           "a catalog of shoes, every other training image",
+           SHOE_TERMS, partial(build_drawn, build_shoes, None, "shoes", False), (SHOES_FILES,),
+           options=IN_CATALOG,
            partial={"pictures": "fashion"}, partial_resources=(FASHION_FILES,), fixed=False),
-    Recipe("edges", "Shoes, edges", SHOE_CLASSES, (1, 64, 64), (20_010, 10_005), "drawn here from the other half", SHOE_TERMS,
-           partial(build_drawn, build_shoes, canny_edges, "edges", True), (SHOES_FILES,), options=IN_CATALOG,
+    Recipe("edges", "Shoes, edges", SHOE_CLASSES, (1, 64, 64), (20_010, 10_005),
+           "drawn here from the other half", SHOE_TERMS,
+           partial(build_drawn, build_shoes, canny_edges, "edges", True), (SHOES_FILES,),
+           options=IN_CATALOG,
            partial={"pictures": "fashion"}, partial_resources=(FASHION_FILES,), fixed=False),
 )

@@ -54,7 +54,8 @@ class View(NamedTuple):
     object_id: int
     rotation: Tensor        # (3, 3), model to camera
     shift: Tensor           # (3,) in millimeters
-    box: tuple[int, int, int, int]      # left, top, width, height of the whole object, hidden parts included
+    # left, top, width, height of the whole object, hidden parts included
+    box: tuple[int, int, int, int]
     visible: float          # share of the object's pixels that is not hidden
 
 
@@ -63,7 +64,8 @@ def read_bop_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} cannot be read ({type(error).__name__}): is this a folder in BOP layout, unpacked?") from None
+        raise DamagedError(f"{path} cannot be read ({type(error).__name__}): "
+                           "is this a folder in BOP layout, unpacked?") from None
     if not isinstance(content, dict):
         raise DamagedError(f"{path} holds no JSON object")
     return content
@@ -75,41 +77,53 @@ def bop_camera(root: Path) -> Camera:
     try:
         return Camera(*(float(content[key]) for key in Camera._fields))
     except (KeyError, TypeError, ValueError):
-        raise DamagedError(f"{root / 'camera.json'} lacks one of {', '.join(Camera._fields)}") from None
+        raise DamagedError(
+            f"{root / 'camera.json'} lacks one of {', '.join(Camera._fields)}") from None
 
 
 def bop_scenes(root: Path) -> list[Path]:
     """Folders of the annotated scenes in order. Raises DamagedError where there is none."""
     scenes = sorted(path.parent for path in (root / "test").glob("*/scene_gt.json"))
     if not scenes:
-        raise DamagedError(f"{root} has no test/NNNNNN/scene_gt.json: unpack the test images of a BOP data set there")
+        raise DamagedError(f"{root} has no test/NNNNNN/scene_gt.json: "
+                           "unpack the test images of a BOP data set there")
     return scenes
 
 
 def bop_views(scene: Path) -> list[View]:
-    """All annotated objects of a scene, frame by frame in the order of the video. Raises DamagedError."""
-    poses, boxes = read_bop_json(scene / "scene_gt.json"), read_bop_json(scene / "scene_gt_info.json")
-    files = {int(path.stem): path for path in (scene / "rgb").glob("*.*") if path.stem.isdigit()}
+    """All annotated objects of a scene, frame by frame in the order of the video.
+
+    Raises DamagedError.
+    """
+    poses, boxes = (read_bop_json(scene / "scene_gt.json"),
+                    read_bop_json(scene / "scene_gt_info.json"))
+    files = {int(path.stem): path
+             for path in (scene / "rgb").glob("*.*") if path.stem.isdigit()}
     found = []
     try:
         for frame in sorted(poses, key=int):
             for pose, box in zip(poses[frame], boxes[frame], strict=True):
                 rotation = torch.tensor(pose["cam_R_m2c"], dtype=torch.float32).reshape(3, 3)
                 shift = torch.tensor(pose["cam_t_m2c"], dtype=torch.float32)
-                left, top, across, along = box["bbox_obj"]                  # from first to last pixel: one less than both
-                found.append(View(files[int(frame)], int(pose["obj_id"]), rotation, shift,
-                                  (left, top, across + 1, along + 1), float(box["visib_fract"])))
+                # from first to last pixel: one less than both
+                left, top, across, along = box["bbox_obj"]
+                found.append(
+                    View(files[int(frame)], int(pose["obj_id"]), rotation, shift,
+                         (left, top, across + 1, along + 1), float(box["visib_fract"])))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DamagedError(f"{scene}: annotation or image of a frame is missing or malformed ({error})") from None
+        raise DamagedError(f"{scene}: annotation or image of a frame is missing or malformed "
+                           f"({error})") from None
     return found
 
 
 def silhouette_box(silhouette: Tensor) -> tuple[int, int, int, int]:
     """Left, top, width and height of what is True in (H, W); all zero where nothing is."""
-    rows, columns = silhouette.any(1).nonzero().flatten(), silhouette.any(0).nonzero().flatten()
+    rows, columns = (silhouette.any(1).nonzero().flatten(),
+                     silhouette.any(0).nonzero().flatten())
     if len(rows) == 0:
         return 0, 0, 0, 0
-    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
+    return (int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1),
+            int(rows[-1] - rows[0] + 1))
 
 
 def box_overlap(a: tuple, b: tuple) -> float:
@@ -122,8 +136,9 @@ def box_overlap(a: tuple, b: tuple) -> float:
 
 # 61_pictures: Two domains from one folder
 
-LINEMOD_NAMES = {1: "ape", 2: "benchvise", 4: "camera", 5: "can", 6: "cat", 8: "driller", 9: "duck", 10: "eggbox", 11: "glue",
-                 12: "holepuncher", 13: "iron", 14: "lamp", 15: "phone"}
+LINEMOD_NAMES = {1: "ape", 2: "benchvise", 4: "camera", 5: "can", 6: "cat", 8: "driller",
+                 9: "duck", 10: "eggbox", 11: "glue", 12: "holepuncher", 13: "iron",
+                 14: "lamp", 15: "phone"}
 
 
 def load_surface(root: Path, object_id: int, count: int = 200_000) -> Surface:
@@ -134,15 +149,20 @@ def load_surface(root: Path, object_id: int, count: int = 200_000) -> Surface:
         mesh = trimesh.load(path, process=False)
         return surface_of(mesh, count)
     except Exception as error:  # trimesh raises whatever its parsers raise
-        raise DamagedError(f"{path} cannot be read as a colored mesh ({type(error).__name__})") from None
+        raise DamagedError(
+            f"{path} cannot be read as a colored mesh ({type(error).__name__})") from None
 
 
-def render_framed(surface: Surface, rotations: Tensor, size: int = 64, margin: float = 0.1) -> Tensor:
-    """Images (n, 3, size, size) uint8 of an object that fills its frame, on black, at rotations (n, 3, 3)."""
-    centered = Surface(surface.points - (surface.points.amax(0) + surface.points.amin(0)) / 2, surface.colors)
+def render_framed(surface: Surface, rotations: Tensor, size: int = 64,
+                  margin: float = 0.1) -> Tensor:
+    """Images (n, 3, size, size) uint8 of an object that fills its frame, on black, at
+    rotations (n, 3, 3)."""
+    centered = Surface(surface.points - (surface.points.amax(0) + surface.points.amin(0)) / 2,
+                       surface.colors)
     radius = centered.points.norm(dim=1).max().item()
-    large = 2 * size                                                        # of the sphere around the object
-    camera = Camera(7 * large / 2, 7 * large / 2, large / 2, large / 2)           # 7 < 7.5: the sphere fits into the picture
+    large = 2 * size  # of the sphere around the object
+    # 7 < 7.5: the sphere fits into the picture
+    camera = Camera(7 * large / 2, 7 * large / 2, large / 2, large / 2)
     shift = torch.tensor([0.0, 0.0, 7.5 * radius]).expand(len(rotations), 3)
     images, silhouettes = render(centered, rotations, shift, camera, large, large)
     return torch.stack([square_crop(image, silhouette_box(silhouette), size, margin)
@@ -150,23 +170,30 @@ def render_framed(surface: Surface, rotations: Tensor, size: int = 64, margin: f
 
 
 def split_by_time(count: int, train_share: float = 0.7, gap: int = 5) -> tuple[range, range]:
-    """Numbers of the first frames for training and of the last for testing, ``gap`` frames between them left out.
+    """Numbers of the first frames for training and of the last for testing, ``gap`` frames
+    between them left out.
 
     Raises ValueError where nothing would be left to test.
     """
     end = round(count * train_share)
     if end < 1 or end + gap >= count:
-        raise ValueError(f"{count} frames cannot be split with a share of {train_share} and a gap of {gap}")
+        raise ValueError(
+            f"{count} frames cannot be split with a share of {train_share} and a gap of {gap}")
     return range(end), range(end + gap, count)
 
 
-def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[int], Split, Split]:
-    """Object ids, and crops of real frames (N, 3, size, size) with classes numbered in that order, split by time.
+def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[int], Split,
+                                                                         Split]:
+    """Object ids, and crops of real frames (N, 3, size, size) with classes numbered in that
+    order, split by time.
 
-    Crops are taken around the annotated box, of objects visible by more than the share ``visible``. Raises DamagedError.
+    Crops are taken around the annotated box, of objects visible by more than the share
+    ``visible``. Raises DamagedError.
     """
-    models = {int(path.stem.removeprefix("obj_")) for path in (root / "models").glob("obj_*.ply")}
-    views = {scene: [v for v in bop_views(scene) if v.visible > visible and v.object_id in models] for scene in bop_scenes(root)}
+    models = {int(path.stem.removeprefix("obj_"))
+              for path in (root / "models").glob("obj_*.ply")}
+    views = {scene: [v for v in bop_views(scene) if v.visible > visible
+                     and v.object_id in models] for scene in bop_scenes(root)}
     ids = sorted({view.object_id for group in views.values() for view in group})
     splits = ([], []), ([], [])
     for group in views.values():
@@ -178,15 +205,20 @@ def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[in
                 for view in (v for v in group if v.frame == frame):
                     images.append(square_crop(picture, view.box, size))
                     labels.append(ids.index(view.object_id))
-    return ids, *(Split(torch.stack(images), torch.tensor(labels)) for images, labels in splits)
+    return ids, *(Split(torch.stack(images), torch.tensor(labels))
+                  for images, labels in splits)
 
 
 def bop_renders(root: Path, count: int, seed: int, size: int = 64) -> tuple[list[int], Split]:
-    """Object ids, and ``count`` renders on black of each object that the photographs show. Raises DamagedError."""
+    """Object ids, and ``count`` renders on black of each object that the photographs show.
+
+    Raises DamagedError.
+    """
     ids = sorted({view.object_id for scene in bop_scenes(root) for view in bop_views(scene)
                   if (root / "models" / f"obj_{view.object_id:06d}.ply").is_file()})
     generator = torch.Generator().manual_seed(seed)
-    images = [render_framed(surface, part, size) for surface in (load_surface(root, i) for i in ids)
+    images = [render_framed(surface, part, size)
+              for surface in (load_surface(root, i) for i in ids)
               for part in sample_rotations(count, generator).split(20)]
     return ids, Split(torch.cat(images), torch.arange(len(ids)).repeat_interleave(count))
 
@@ -201,34 +233,45 @@ def find_bop(folder: Path) -> Path:
 
 LINEMOD_FILES = Resource(
     "LineMod (BOP layout)", lambda place: first_folder(place, ("lm", "lmo"), find_bop),
-    "unpack the base, models and test archives of lm or lmo (bop.felk.cvut.cz/datasets) into a folder lm or lmo, and name the"
-    " folder that holds it, or set CDLM_DATA to that")
+    "unpack the base, models and test archives of lm or lmo (bop.felk.cvut.cz/datasets) into "
+    "a folder lm or lmo, and name the folder that holds it, or set CDLM_DATA to that")
 
 
-def build_linemod(search: Search, kind: str, renders: int = 1000) -> tuple[Split, Split, tuple[str, ...]]:
-    """Renders ("3d", ``renders`` of each class to train and a fifth of that to test) or photographs ("real"), and the classes."""
+def build_linemod(search: Search, kind: str,
+                  renders: int = 1000) -> tuple[Split, Split, tuple[str, ...]]:
+    """Renders ("3d", ``renders`` of each class to train and a fifth of that to test) or
+    photographs ("real"), and the classes."""
     root = search.find(LINEMOD_FILES)
-    files = [*root.glob("models/*.ply"), *root.glob("test/*/*.json"), *root.glob("test/*/rgb/*"), root / "camera.json"]
-    key = {"version": 1, "files": files_fingerprint(root, files)} | ({"renders": renders} if kind == "3d" else {})
+    files = [*root.glob("models/*.ply"), *root.glob("test/*/*.json"),
+             *root.glob("test/*/rgb/*"), root / "camera.json"]
+    key = {"version": 1, "files": files_fingerprint(root, files)} | ({"renders": renders}
+                                                                     if kind == "3d" else {})
 
     def make() -> dict[str, Tensor]:
         if kind == "real":
             ids, train, test = bop_crops(root)
         else:
-            (ids, train), (_, test) = bop_renders(root, renders, 0), bop_renders(root, max(1, renders // 5), 1)
-        return {"train_images": train.images, "train_labels": train.labels, "test_images": test.images,
-                "test_labels": test.labels, "ids": torch.tensor(ids)}
+            (ids, train), (_, test) = (bop_renders(root, renders, 0),
+                                       bop_renders(root, max(1, renders // 5), 1))
+        return {"train_images": train.images, "train_labels": train.labels,
+                "test_images": test.images, "test_labels": test.labels,
+                "ids": torch.tensor(ids)}
     parts = remembered(f"linemod{kind}", key, make)
     names = tuple(LINEMOD_NAMES.get(i, f"object {i}") for i in parts["ids"].tolist())
     return *splits_of(parts), names
 
 
-LINEMOD_CLASSES = tuple(LINEMOD_NAMES[i] for i in (1, 5, 6, 8, 9, 10, 11, 12))      # of LineMod-Occlusion; lm has more
+# of LineMod-Occlusion; lm has more
+LINEMOD_CLASSES = tuple(LINEMOD_NAMES[i] for i in (1, 5, 6, 8, 9, 10, 11, 12))
 LINEMOD_TERMS = "as BOP states for LineMod; research use"
 LINEMOD_RECIPES = (
-    Recipe("linemod3d", "LineMod, renders", LINEMOD_CLASSES, (3, 64, 64), (8000, 1600), "rendered here from BOP's models",
-           LINEMOD_TERMS, lambda search, **options: build_linemod(search, "3d", **options), (LINEMOD_FILES,),
+    Recipe("linemod3d", "LineMod, renders", LINEMOD_CLASSES, (3, 64, 64), (8000, 1600),
+           "rendered here from BOP's models",
+           LINEMOD_TERMS, lambda search, **options: build_linemod(search, "3d", **options),
+           (LINEMOD_FILES,),
            options={"renders": ()}, fixed=False),
-    Recipe("linemodreal", "LineMod, photographs", LINEMOD_CLASSES, (3, 64, 64), (892, 318), "crops of BOP's frames, split by time",
-           LINEMOD_TERMS, lambda search: build_linemod(search, "real"), (LINEMOD_FILES,), fixed=False),
+    Recipe("linemodreal", "LineMod, photographs", LINEMOD_CLASSES, (3, 64, 64), (892, 318),
+           "crops of BOP's frames, split by time",
+           LINEMOD_TERMS, lambda search: build_linemod(search, "real"), (LINEMOD_FILES,),
+           fixed=False),
 )

@@ -47,18 +47,23 @@ def surface_of(mesh: object, count: int = 200_000, seed: int = 0) -> Surface:
     """``count`` points on a ``trimesh.Trimesh``, evenly by area, colored from its corners."""
     from trimesh.sample import sample_surface  # loaded by those who render
     points, _, colors = sample_surface(mesh, count, sample_color=True, seed=seed)
-    return Surface(torch.from_numpy(np.asarray(points, np.float32)), torch.from_numpy(np.asarray(colors[:, :3], np.uint8)))
+    return Surface(torch.from_numpy(np.asarray(points, np.float32)),
+                   torch.from_numpy(np.asarray(colors[:, :3], np.uint8)))
 
 
-def project(points: Tensor, rotation: Tensor, shift: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
-    """Pixels (n, N, 2) as (u, v), and depths (n, N), of points (N, 3) at n poses: rotations (n, 3, 3), shifts (n, 3)."""
+def project(points: Tensor, rotation: Tensor, shift: Tensor,
+            camera: Camera) -> tuple[Tensor, Tensor]:
+    """Pixels (n, N, 2) as (u, v), and depths (n, N), of points (N, 3) at n poses: rotations
+    (n, 3, 3), shifts (n, 3)."""
     x = points @ rotation.transpose(1, 2) + shift[:, None]                  # (n, N, 3)
     focal, center = torch.tensor(camera[:2]), torch.tensor(camera[2:])
     return x[..., :2] / x[..., 2:] * focal + center, x[..., 2]
 
 
-def render(surface: Surface, rotation: Tensor, shift: Tensor, camera: Camera, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, height, width) uint8 on black, and silhouettes (n, height, width) bool, of one object at n poses."""
+def render(surface: Surface, rotation: Tensor, shift: Tensor, camera: Camera, height: int,
+           width: int) -> tuple[Tensor, Tensor]:
+    """Images (n, 3, height, width) uint8 on black, and silhouettes (n, height, width) bool, of
+    one object at n poses."""
     pixels, depth = project(surface.points, rotation, shift, camera)
     u, v = pixels.round().long().unbind(-1)                                 # (n, N)
     count, empty = len(surface.points), torch.iinfo(torch.int64).max
@@ -74,14 +79,17 @@ def render(surface: Surface, rotation: Tensor, shift: Tensor, camera: Camera, he
 # 61_pictures: Poses all around
 
 def sample_rotations(count: int, generator: torch.Generator, in_plane: float = 45.0) -> Tensor:
-    """Rotations (count, 3, 3) from an object standing along +z to cameras on its upper half sphere, spread evenly.
+    """Rotations (count, 3, 3) from an object standing along +z to cameras on its upper half
+    sphere, spread evenly.
 
-    Each camera is turned about its own axis by an angle drawn evenly from -``in_plane`` to ``in_plane`` degrees.
+    Each camera is turned about its own axis by an angle drawn evenly from -``in_plane`` to
+    ``in_plane`` degrees.
     """
     azimuth, height, turn = torch.rand(3, count, generator=generator)
     azimuth, turn = 2 * math.pi * azimuth, math.radians(in_plane) * (2 * turn - 1)
     flat = (1 - height**2).sqrt()
-    towards = -torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), height], -1)      # viewing direction, (count, 3)
+    # viewing direction, (count, 3)
+    towards = -torch.stack([flat * azimuth.cos(), flat * azimuth.sin(), height], -1)
     right = torch.stack([-azimuth.sin(), azimuth.cos(), torch.zeros(count)], -1)
     down = torch.linalg.cross(towards, right)
     cos, sin = turn.cos()[:, None], turn.sin()[:, None]
@@ -91,20 +99,25 @@ def sample_rotations(count: int, generator: torch.Generator, in_plane: float = 4
 # 61_pictures: An object to try
 
 def shrink(images: Tensor, factor: int = 2) -> Tensor:
-    """Images (n, C, H, W) uint8 averaged over squares of ``factor`` by ``factor`` pixels, rounded."""
+    """Images (n, C, H, W) uint8 averaged over squares of ``factor`` by ``factor`` pixels,
+    rounded."""
     n, channels, height, width = images.shape
-    parts = images.reshape(n, channels, height // factor, factor, width // factor, factor).to(torch.int32)
+    parts = images.reshape(n, channels, height // factor, factor, width // factor, factor).to(
+        torch.int32)
     area = factor * factor
     return ((parts.sum((3, 5)) + area // 2) // area).to(torch.uint8)
 
 
-def square_crop(image: Tensor, box: tuple[float, float, float, float], size: int, margin: float = 0.1) -> Tensor:
-    """The square around ``box`` (left, top, width, height) of an image (C, H, W), with a margin, at ``size`` pixels.
+def square_crop(image: Tensor, box: tuple[float, float, float, float], size: int,
+                margin: float = 0.1) -> Tensor:
+    """The square around ``box`` (left, top, width, height) of an image (C, H, W), with a
+    margin, at ``size`` pixels.
 
-    ``margin`` is a share of the longer side on each side of it. What lies outside of the image is black.
+    ``margin`` is a share of the longer side on each side of it. What lies outside of the image
+    is black.
     """
     left, top, width, height = box
     side = max(1, round(max(width, height) * (1 + 2 * margin)))
     x, y = round(left + width / 2 - side / 2), round(top + height / 2 - side / 2)
-    cut = tv.crop(image, y, x, side, side)                                  # pads with zeros where needed
+    cut = tv.crop(image, y, x, side, side)  # pads with zeros where needed
     return tv.resize(cut, [size, size], antialias=True)

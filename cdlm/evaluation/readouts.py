@@ -33,8 +33,10 @@ __all__ = [
 # 51_moments: On a trained model
 
 @torch.no_grad()
-def encode_images(encoder: Encoder, images: Tensor, batch_size: int = 500, domain: str = "target") -> Encoded:
-    """What an encoder says of byte images (N, C, 28, 28) of a domain: mu, sigma and h, (N, latent) float64 each."""
+def encode_images(encoder: Encoder, images: Tensor, batch_size: int = 500,
+                  domain: str = "target") -> Encoded:
+    """What an encoder says of byte images (N, C, 28, 28) of a domain: mu, sigma and h,
+    (N, latent) float64 each."""
     with facing(encoder, domain):
         parts = [encoder(normalize(part)) for part in images.split(batch_size)]
     return Encoded(*(torch.cat(values).double() for values in zip(*parts)))
@@ -43,13 +45,16 @@ def encode_images(encoder: Encoder, images: Tensor, batch_size: int = 500, domai
 # 76_evaluation: Four ways to read one model
 
 @torch.no_grad()
-def in_batches(function: Callable[[Tensor], Tensor], x: Tensor, batch_size: int = 500) -> Tensor:
-    """``function`` of a large ``x`` (N, ...), computed in parts of ``batch_size`` and put together again, (N, ...)."""
+def in_batches(function: Callable[[Tensor], Tensor], x: Tensor,
+               batch_size: int = 500) -> Tensor:
+    """``function`` of a large ``x`` (N, ...), computed in parts of ``batch_size`` and put
+    together again, (N, ...)."""
     return torch.cat([function(part) for part in x.split(batch_size)])
 
 
 def pair_codes(model: Method, s: Encoded, t: Encoded, generator: torch.Generator) -> Codes:
-    """The four codes of pairs of encoded images, (N, latent) each, by the map and the weights of the model's config.
+    """The four codes of pairs of encoded images, (N, latent) each, by the map and the weights
+    of the model's config.
 
     Each code has its own noise, from a CPU ``generator``.
     """
@@ -60,11 +65,12 @@ def pair_codes(model: Method, s: Encoded, t: Encoded, generator: torch.Generator
 
 def translations(model: Method, source_images: Tensor, images: Tensor, seed: int = 0,
                  paths: Sequence[str] | None = None) -> dict[str, Tensor]:
-    """Target images as the classifier may see them, by path, (N, C, H, W) each, floats in [-1, 1].
+    """Target images as the classifier may see them, by path, (N, C, H, W) each, floats in
+    [-1, 1].
 
     ``images`` are bytes (N, C, H, W). Each is paired at random with one of ``source_images``,
-    bytes (M, C, H, W), which modulates it. Noise and pairs depend on ``seed``, N and M alone, and
-    not on ``paths``. Raises ValueError for a path that is not one of ``model.paths``.
+    bytes (M, C, H, W), which modulates it. Noise and pairs depend on ``seed``, N and M alone,
+    and not on ``paths``. Raises ValueError for a path that is not one of ``model.paths``.
     """
     paths = model.paths if paths is None else paths
     if unknown := [path for path in paths if path not in model.paths]:
@@ -73,10 +79,13 @@ def translations(model: Method, source_images: Tensor, images: Tensor, seed: int
     if not model.draws:
         return {path: normalize(images) for path in paths}
     generator = torch.Generator().manual_seed(seed)
-    partners = source_images[torch.randint(len(source_images), (len(images),), generator=generator)]
-    s, t = encode_images(model.encoder, partners, domain="source"), encode_images(model.encoder, images)
+    partners = source_images[torch.randint(len(source_images), (len(images),),
+                                           generator=generator)]
+    s, t = (encode_images(model.encoder, partners, domain="source"),
+            encode_images(model.encoder, images))
     codes = pair_codes(model, s, t, generator)
-    drawn = {"x_t": lambda: normalize(images), "x_hat_ts": lambda: in_batches(model.decoder, codes.z_ts.float()),
+    drawn = {"x_t": lambda: normalize(images),
+             "x_hat_ts": lambda: in_batches(model.decoder, codes.z_ts.float()),
              "x_tilde_t": lambda: in_batches(model.decoder, codes.u_t.float())}
     return {path: drawn[path]() for path in paths}
 
@@ -89,10 +98,12 @@ def features_of(model: Method, images: Tensor, domain: str = "target") -> Tensor
 
 def probe_h(model: Method, source: Split, images: Tensor, count: int = 1000,
             seed: int = 0) -> Tensor:
-    """Class log-probabilities (N, classes) of target ``images``, bytes, by a logistic regression on the features h.
+    """Class log-probabilities (N, classes) of target ``images``, bytes, by a logistic
+    regression on the features h.
 
-    It is fitted to ``count`` random images of ``source`` (all, if there are fewer), on standardized features, and so reads h
-    without any target label. Columns are the classes found, in order.
+    It is fitted to ``count`` random images of ``source`` (all, if there are fewer), on
+    standardized features, and so reads h without any target label. Columns are the classes
+    found, in order.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -101,7 +112,8 @@ def probe_h(model: Method, source: Split, images: Tensor, count: int = 1000,
     chosen = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:count]
     seen, asked = (features_of(model, x, domain).flatten(1).double().cpu().numpy()
                    for x, domain in ((source.images[chosen], "source"), (images, "target")))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(seen, source.labels[chosen].cpu().numpy())
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+        seen, source.labels[chosen].cpu().numpy())
     return torch.from_numpy(probe.predict_log_proba(asked))
 
 

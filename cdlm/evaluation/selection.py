@@ -30,28 +30,35 @@ __all__ = [
 # 76_evaluation: Choosing without labels
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Softmax in double precision, (N, classes). Raises ValueError for what is not a matrix with at least one row."""
+    """Softmax in double precision, (N, classes).
+
+    Raises ValueError for what is not a matrix with at least one row.
+    """
     if logits.dim() != 2 or not len(logits):
         raise ValueError(f"logits have the shape {tuple(logits.shape)}, not (images, classes)")
     return logits.double().softmax(1)
 
 
 def entropy_score(logits: Tensor) -> float:
-    """Minus the mean entropy of the predictions (N, classes), in nats; in [-log classes, 0], larger is better."""
+    """Minus the mean entropy of the predictions (N, classes), in nats; in [-log classes, 0],
+    larger is better."""
     return -float(torch.special.entr(probabilities(logits)).sum(1).mean())
 
 
 def information_score(logits: Tensor) -> float:
-    """Mutual information of image and predicted class (N, classes), in nats; in [0, log classes], larger is better."""
+    """Mutual information of image and predicted class (N, classes), in nats; in
+    [0, log classes], larger is better."""
     p = probabilities(logits)
     return float(torch.special.entr(p.mean(0)).sum() - torch.special.entr(p).sum(1).mean())
 
 
 def snd_score(logits: Tensor, temperature: float = 0.05) -> float:
-    """Soft neighborhood density of predictions (N, classes), in nats; in [0, log(N - 1)], larger is better.
+    """Soft neighborhood density of predictions (N, classes), in nats; in [0, log(N - 1)],
+    larger is better.
 
-    Saito et al. (2021): mean entropy of the softmax, over all other images, of cosine similarity between predicted
-    probabilities, divided by ``temperature``. Takes memory for N x N numbers. Raises ValueError for fewer than two images.
+    Saito et al. (2021): mean entropy of the softmax, over all other images, of cosine
+    similarity between predicted probabilities, divided by ``temperature``. Takes memory for N
+    x N numbers. Raises ValueError for fewer than two images.
     """
     if len(logits) < 2:
         raise ValueError("one image has no neighbors")
@@ -61,9 +68,11 @@ def snd_score(logits: Tensor, temperature: float = 0.05) -> float:
 
 
 def bnm_score(logits: Tensor) -> float:
-    """Nuclear norm of the predictions (N, classes) over its largest value; in (0, 1], larger is better.
+    """Nuclear norm of the predictions (N, classes) over its largest value; in (0, 1], larger
+    is better.
 
-    Cui et al. (2020) divide by N instead, which is the same order for a fixed set of images. It is at least 1 / classes.
+    Cui et al. (2020) divide by N instead, which is the same order for a fixed set of images.
+    It is at least 1 / classes.
     """
     p = probabilities(logits)
     return float(torch.linalg.matrix_norm(p, "nuc")) / math.sqrt(len(p) * min(p.shape))
@@ -71,8 +80,9 @@ def bnm_score(logits: Tensor) -> float:
 
 # 76_evaluation: Predictions made to fool them
 
-RULES: dict[str, Callable[[Tensor], float]] = {
-    "entropy": entropy_score, "information": information_score, "snd": snd_score, "bnm": bnm_score}
+RULES: dict[str, Callable[[Tensor], float]] = {"entropy": entropy_score,
+                                               "information": information_score,
+                                               "snd": snd_score, "bnm": bnm_score}
 
 
 def label_free_scores(logits: Tensor) -> dict[str, float]:
@@ -83,7 +93,8 @@ def label_free_scores(logits: Tensor) -> dict[str, float]:
 # 76_evaluation: Rules and the oracle, kept apart
 
 class Selection(NamedTuple):
-    """The snapshot a rule takes: its place in the list, and whether target labels were used to find it."""
+    """The snapshot a rule takes: its place in the list, and whether target labels were used to
+    find it."""
 
     rule: str
     index: int
@@ -93,12 +104,13 @@ class Selection(NamedTuple):
 def select(scores: Sequence[Mapping[str, float]], rule: str) -> Selection:
     """Choose among snapshots, in the order of training, by a rule that needs no target label.
 
-    ``scores`` has the ``label_free_scores`` of each. ``rule`` is "last", or the name of a score: the first snapshot
-    with the largest value. Raises ValueError for no snapshots, an unknown rule, scores that are not finite, and for
-    "oracle", which is another function.
+    ``scores`` has the ``label_free_scores`` of each. ``rule`` is "last", or the name of a
+    score: the first snapshot with the largest value. Raises ValueError for no snapshots, an
+    unknown rule, scores that are not finite, and for "oracle", which is another function.
     """
     if rule == "oracle":
-        raise ValueError("the oracle needs target labels and is no selection rule: see `oracle`")
+        raise ValueError(
+            "the oracle needs target labels and is no selection rule: see `oracle`")
     if rule not in ("last", *RULES):
         raise ValueError(f"rule {rule!r}; there are last, {', '.join(RULES)}")
     if not scores:
@@ -112,7 +124,8 @@ def select(scores: Sequence[Mapping[str, float]], rule: str) -> Selection:
 
 
 def oracle(logits: Sequence[Tensor], target_labels: Tensor) -> Selection:
-    """The first snapshot with the highest accuracy on ``target_labels`` (N,), given the logits (N, classes) of each.
+    """The first snapshot with the highest accuracy on ``target_labels`` (N,), given the logits
+    (N, classes) of each.
 
     This is an upper end for what selection can do among these snapshots. It is not a result.
     """

@@ -10,7 +10,9 @@ __all__ = ["PAPER", "TASKS"]
 
 # 80_plan_and_queue: What the paper reports
 
-TASKS = ("mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist", "fashion-fashionm", "fashionm-fashion")
+TASKS = ("mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist", "fashion-fashionm",
+         "fashionm-fashion")
+
 
 PAPER: dict[str, dict[str, dict[str, float]]] = {
     "table2": {
@@ -20,9 +22,12 @@ PAPER: dict[str, dict[str, dict[str, float]]] = {
         "target only": dict(zip(TASKS, (0.980, 0.985, 0.983, 0.985, 0.920, 0.942))),
     },
     "table3": {
-        row: dict(zip(("mnist-usps", "usps-mnist", "fashion-fashionm", "fashionm-fashion"), values)) for row, values in (
-            ("without L_c", (0.635, 0.683, 0.646, 0.672)), ("L_c^t alone", (0.689, 0.695, 0.682, 0.691)),
-            ("L_c^s alone", (0.951, 0.980, 0.912, 0.915)), ("both", (0.961, 0.983, 0.913, 0.922)))
+        row: dict(zip(("mnist-usps", "usps-mnist", "fashion-fashionm", "fashionm-fashion"),
+                      values)) for row, values in (
+                          ("without L_c", (0.635, 0.683, 0.646, 0.672)),
+                          ("L_c^t alone", (0.689, 0.695, 0.682, 0.691)),
+                          ("L_c^s alone", (0.951, 0.980, 0.912, 0.915)),
+                          ("both", (0.961, 0.983, 0.913, 0.922)))
     },
     "table5": {
         row: dict(zip(("mnist-usps", "fashion-fashionm"), values)) for row, values in (
@@ -30,7 +35,8 @@ PAPER: dict[str, dict[str, dict[str, float]]] = {
     },
     "table6": {
         row: dict(zip(("mnist-usps", "fashion-fashionm"), values)) for row, values in (
-            ("(0.1, 1.0)", (0.320, 0.226)), ("(0.5, 0.5)", (0.723, 0.513)), ("(0.9, 0.1)", (0.961, 0.912)),
+            ("(0.1, 1.0)", (0.320, 0.226)), ("(0.5, 0.5)", (0.723, 0.513)),
+            ("(0.9, 0.1)", (0.961, 0.912)),
             ("(1.0, 0.1)", (0.961, 0.913)), ("(1.0, 0)", (0.961, 0.913)))
     },
     "table7": {
@@ -38,4 +44,5 @@ PAPER: dict[str, dict[str, dict[str, float]]] = {
             ("PM1", (0.959, 0.950)), ("PM2", (0.967, 0.953)), ("full", (0.987, 0.961)))
     },
 }
-"""Accuracies that the paper's Tables 2, 3, 5, 6 and 7 report for the rows that we run, by table, row and task."""
+"""Accuracies that the paper's Tables 2, 3, 5, 6 and 7 report for the rows that we run, by
+table, row and task."""

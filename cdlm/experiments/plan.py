@@ -49,24 +49,30 @@ __all__ = [
 
 # 80_plan_and_queue: From a table to runs
 
-BUDGETS = {"smoke": {"steps": 20, "width": 4}, "book": {"steps": 300, "width": 8}, "full": {"steps": 2000, "width": 16}}
-GRAY = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}                           # how images are changed in tasks without color
+BUDGETS = {"smoke": {"steps": 20, "width": 4}, "book": {"steps": 300, "width": 8},
+           "full": {"steps": 2000, "width": 16}}
+# how images are changed in tasks without color
+GRAY = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}
 GRAY_STRONG = {"degrees": 25.0, "shift": 0.1, "scale": 0.2, "contrast": 0.5}
-COLOR = {"contrast": 0.5, "invert": 0.5, "brightness": 0.3}                     # and where a domain is in color
+COLOR = {"contrast": 0.5, "invert": 0.5, "brightness": 0.3}  # and where a domain is in color
 COLORED = ("mnistm", "fashionm")
-COLOR_SETTINGS = {"standardize": True, "self_training": 0.0}                    # of methods that have them
+COLOR_SETTINGS = {"standardize": True, "self_training": 0.0}  # of methods that have them
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train: a method with settings, augmented or not. ``name`` is that of its records."""
+    """One way to train: a method with settings, augmented or not.
+
+    ``name`` is that of its records.
+    """
 
     name: str
     method: str
     settings: dict[str, float | int | bool | str] = field(default_factory=dict)
     augmented: bool = True
-    bare: bool = False                  # nothing of the recipe: images as they are, whatever the task
-    on_target: bool = False             # trained with labels of the target's training images: the upper bound
+    bare: bool = False  # nothing of the recipe: images as they are, whatever the task
+    # trained with labels of the target's training images: the upper bound
+    on_target: bool = False
     gray_only: bool = False             # in tasks with color it would be another variant
 
 
@@ -93,27 +99,29 @@ def in_color_domain(task: str) -> bool:
 
 
 def trains_itself(method: str, settings: dict[str, object]) -> bool:
-    """Whether a method with these settings needs target images a second time, for self-training."""
+    """Whether a method with these settings needs target images a second time, for
+    self-training."""
     return METHODS[method][0].needs_second_view(build_config(method, settings))
 
 
 def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
     """The run of a variant on a task.
 
-    Where a domain is in color, images are standardized, recolored at random instead of moved, and there is no self-training.
-    Raises RunError for a profile there is not.
+    Where a domain is in color, images are standardized, recolored at random instead of moved,
+    and there is no self-training. Raises RunError for a profile there is not.
     """
     if profile not in PROFILES:
         raise RunError(f"profile {profile!r}; there are {', '.join(PROFILES)}")
     steps, width = BUDGETS[profile]["steps"], BUDGETS[profile]["width"]
     source, target = task.split("-")
     color = in_color_domain(task)
-    settings = {"width": width} | variant.settings | (COLOR_SETTINGS if color and not variant.bare else {})
+    settings = {"width": width} | variant.settings | (COLOR_SETTINGS
+                                                      if color and not variant.bare else {})
     augment = (COLOR if color else GRAY) if variant.augmented and not variant.bare else {}
     strong = GRAY_STRONG if trains_itself(variant.method, settings) else {}
     size = "full" if profile == "full" else "best"
-    spec = RunSpec(variant.method, target if variant.on_target else source, target, seed, steps, 64, settings, size, "bfloat16",
-                   augment, strong)
+    spec = RunSpec(variant.method, target if variant.on_target else source, target, seed,
+                   steps, 64, settings, size, "bfloat16", augment, strong)
     return Job(f"{task}_{variant.name}_s{seed}", spec)
 
 
@@ -124,74 +132,102 @@ BARE_SOURCE_ONLY = Variant("source-only-bare", "plain", bare=True)
 TARGET_ONLY = Variant("target-only", "plain", on_target=True)
 ADVERSARIAL = Variant("adversarial", "plain", {"reversal": 1.0})
 BARE_ADVERSARIAL = Variant("adversarial-bare", "plain", {"reversal": 1.0}, bare=True)
-CONTROL = Variant("no-decoder", "plain", {"reversal": 0.15, "domain_statistics": True, "conditional": True, "entropy": 0.1,
-                                          "self_training": 1.0})
+CONTROL = Variant("no-decoder", "plain",
+                  {"reversal": 0.15, "domain_statistics": True, "conditional": True,
+                   "entropy": 0.1, "self_training": 1.0})
 
-STATISTICS_ALONE = Variant("statistics-alone", "improved", {"conditional": False, "entropy": 0.0, "self_training": 0.0,
-                                                            "draws_plain": False}, bare=True)
+STATISTICS_ALONE = Variant("statistics-alone", "improved", {
+    "conditional": False, "entropy": 0.0, "self_training": 0.0, "draws_plain": False},
+                           bare=True)
 
 
-def changed_recipe(name: str, augmented: bool = True, **settings: float | int | bool | str) -> Variant:
+def changed_recipe(name: str, augmented: bool = True,
+                   **settings: float | int | bool | str) -> Variant:
     """The improved recipe with some of its settings changed."""
     return Variant(f"improved-{name}", "improved", settings, augmented)
 
 
 def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
-    """Rows of each table: name, recipe, variant. A variant that two tables share is run once."""
+    """Rows of each table: name, recipe, variant. A variant that two tables share is run once.
+    """
     return {
         "table2": [("source only without augmentation", "faithful", BARE_SOURCE_ONLY),
-                   ("DANN without augmentation", "faithful", BARE_ADVERSARIAL), ("CDLM", "faithful", FAITHFUL),
+                   ("DANN without augmentation", "faithful", BARE_ADVERSARIAL),
+                   ("CDLM", "faithful", FAITHFUL),
                    ("source only", "improved", SOURCE_ONLY), ("DANN", "improved", ADVERSARIAL),
-                   ("no decoder", "improved", CONTROL), ("CDLM", "improved", IMPROVED), ("target only", "improved", TARGET_ONLY)],
+                   ("no decoder", "improved", CONTROL), ("CDLM", "improved", IMPROVED),
+                   ("target only", "improved", TARGET_ONLY)],
         "table3": [("without L_c", "improved", changed_recipe("no-lc", beta1=0.0, beta2=0.0)),
                    ("L_c^t alone", "improved", changed_recipe("lct", beta1=0.0)),
-                   ("L_c^s alone", "improved", changed_recipe("lcs", beta2=0.0)), ("both", "improved", IMPROVED)],
+                   ("L_c^s alone", "improved", changed_recipe("lcs", beta2=0.0)),
+                   ("both", "improved", IMPROVED)],
         "table5": [("Conv4", "improved", changed_recipe("conv4", tap="conv2")),
-                   ("Conv5", "improved", changed_recipe("conv5", tap="conv3")), ("Convlast", "improved", IMPROVED)],
-        "table6": [("(0.1, 1.0)", "improved", changed_recipe("g0.1-1.0", gamma1=0.1, gamma2=1.0)),
-                   ("(0.5, 0.5)", "improved", changed_recipe("g0.5-0.5", gamma1=0.5, gamma2=0.5)),
-                   ("(0.9, 0.1)", "improved", changed_recipe("g0.9-0.1", gamma1=0.9)), ("(1.0, 0.1)", "improved", IMPROVED),
-                   ("(1.0, 0)", "improved", changed_recipe("g1.0-0", gamma2=0.0))],
+                   ("Conv5", "improved", changed_recipe("conv5", tap="conv3")),
+                   ("Convlast", "improved", IMPROVED)],
+        "table6": [
+            ("(0.1, 1.0)", "improved", changed_recipe("g0.1-1.0", gamma1=0.1, gamma2=1.0)),
+            ("(0.5, 0.5)", "improved", changed_recipe("g0.5-0.5", gamma1=0.5, gamma2=0.5)),
+            ("(0.9, 0.1)", "improved", changed_recipe("g0.9-0.1", gamma1=0.9)),
+            ("(1.0, 0.1)", "improved", IMPROVED),
+            ("(1.0, 0)", "improved", changed_recipe("g1.0-0", gamma2=0.0))],
         "table7": [("PM1", "improved", changed_recipe("pm1", modulation="pm1")),
-                   ("PM2", "improved", changed_recipe("pm2", modulation="pm2")), ("full", "improved", IMPROVED)],
+                   ("PM2", "improved", changed_recipe("pm2", modulation="pm2")),
+                   ("full", "improved", IMPROVED)],
         "ingredients": [("all", "improved", IMPROVED), ("none", "faithful", FAITHFUL),
                         ("statistics by domain alone", "faithful", STATISTICS_ALONE),
-                        ("without statistics by domain", "improved", changed_recipe("no-statistics", domain_statistics=False)),
-                        ("without augmentation", "improved", changed_recipe("no-augmentation", augmented=False)),
-                        ("without conditioning", "improved", changed_recipe("unconditional", conditional=False)),
-                        ("without entropy", "improved", changed_recipe("no-entropy", entropy=0.0)),
+                        ("without statistics by domain", "improved",
+                         changed_recipe("no-statistics", domain_statistics=False)),
+                        ("without augmentation", "improved",
+                         changed_recipe("no-augmentation", augmented=False)),
+                        ("without conditioning", "improved",
+                         changed_recipe("unconditional", conditional=False)),
+                        ("without entropy", "improved",
+                         changed_recipe("no-entropy", entropy=0.0)),
                         ("without self-training", "improved",
-                         Variant("improved-no-self-training", "improved", {"self_training": 0.0}, gray_only=True)),
-                        ("without plain drawings", "improved", changed_recipe("changed-drawings", draws_plain=False)),
+                         Variant("improved-no-self-training", "improved",
+                                 {"self_training": 0.0}, gray_only=True)),
+                        ("without plain drawings", "improved",
+                         changed_recipe("changed-drawings", draws_plain=False)),
                         ("without a decoder", "improved", CONTROL)],
     }
 
 
-TABLE_TASKS = {
-    "table2": TASKS, "table3": tuple(PAPER["table3"]["both"]), "table5": tuple(PAPER["table5"]["Convlast"]),
-    "table6": tuple(PAPER["table6"]["(1.0, 0.1)"]), "table7": tuple(PAPER["table7"]["full"]),
-    "ingredients": ("mnist-usps", "fashion-fashionm"),
-}
+TABLE_TASKS = {"table2": TASKS, "table3": tuple(PAPER["table3"]["both"]),
+               "table5": tuple(PAPER["table5"]["Convlast"]),
+               "table6": tuple(PAPER["table6"]["(1.0, 0.1)"]),
+               "table7": tuple(PAPER["table7"]["full"]),
+               "ingredients": ("mnist-usps", "fashion-fashionm")}
 FIGURE_TASKS = {"fig5": TASKS, "fig7": ("mnistm-mnist", "mnist-usps"),
-                "fig9": ("mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist"), "fig10": ("mnist-usps",)}
+                "fig9": ("mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist"),
+                "fig10": ("mnist-usps",)}
 FIGURE_VARIANTS = {"fig5": (IMPROVED,), "fig7": (IMPROVED,), "fig9": (ADVERSARIAL, IMPROVED),
                    "fig10": (ADVERSARIAL, FAITHFUL, IMPROVED)}
 
 
 def cells(table: str) -> list[Cell]:
-    """All entries of a table that we run, row by row. Raises RunError for a table there is not."""
+    """All entries of a table that we run, row by row.
+
+    Raises RunError for a table there is not.
+    """
     if table not in TABLE_TASKS:
         raise RunError(f"{table!r} is no table of ours; there are {', '.join(TABLE_TASKS)}")
-    return [Cell(table, row, recipe, task, variant) for row, recipe, variant in table_rows()[table] for task in TABLE_TASKS[table]
+    return [Cell(table, row, recipe, task, variant)
+            for row, recipe, variant in table_rows()[table] for task in TABLE_TASKS[table]
             if not (variant.gray_only and in_color_domain(task))]
 
 
 def jobs(what: str, seeds: Iterable[int], profile: str = "full") -> list[Job]:
-    """The runs behind a table or a figure, seed by seed, each once. Raises RunError for what is neither."""
+    """The runs behind a table or a figure, seed by seed, each once.
+
+    Raises RunError for what is neither.
+    """
     if what in FIGURE_TASKS:
-        wanted = [(variant, task) for variant in FIGURE_VARIANTS[what] for task in FIGURE_TASKS[what]]
+        wanted = [(variant, task) for variant in FIGURE_VARIANTS[what]
+                  for task in FIGURE_TASKS[what]]
     elif what in TABLE_TASKS:
         wanted = [(cell.variant, cell.task) for cell in cells(what)]
     else:
-        raise RunError(f"nothing is called {what!r} here; there are {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")
-    return list({found.name: found for seed in seeds for found in (job(*pair, seed, profile) for pair in wanted)}.values())
+        raise RunError(f"nothing is called {what!r} here; "
+                       f"there are {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")
+    return list({found.name: found for seed in seeds
+                 for found in (job(*pair, seed, profile) for pair in wanted)}.values())

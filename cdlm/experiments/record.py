@@ -59,13 +59,17 @@ COMPARED = 1000         # test images of each domain that distances are measured
 
 @torch.no_grad()
 def glance(method: Method, source: Domain, target: Domain) -> dict:
-    """Target accuracy of a method in training, and the label-free scores of what it says of unlabeled target images."""
-    chosen = torch.randperm(len(target.train), generator=torch.Generator().manual_seed(0))[:UNLABELED]
+    """Target accuracy of a method in training, and the label-free scores of what it says of
+    unlabeled target images."""
+    chosen = torch.randperm(len(target.train),
+                            generator=torch.Generator().manual_seed(0))[:UNLABELED]
     method.eval()
     with facing(method, "target"):
-        predicted = in_batches(lambda x: method.logits(normalize(x)).argmax(1), target.test.images)
+        predicted = in_batches(lambda x: method.logits(normalize(x)).argmax(1),
+                               target.test.images)
         logits = in_batches(lambda x: method.logits(normalize(x)), target.train.images[chosen])
-    return {"target_accuracy": accuracy(predicted, target.test.labels), "scores": label_free_scores(logits.cpu())}
+    return {"target_accuracy": accuracy(predicted, target.test.labels),
+            "scores": label_free_scores(logits.cpu())}
 
 
 def final(method: Method, source: Domain, target: Domain) -> dict:
@@ -83,10 +87,14 @@ def final(method: Method, source: Domain, target: Domain) -> dict:
 # 80_plan_and_queue: One run, one record
 
 def selections(snapshots: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """Step and target accuracy of the snapshot that each rule takes, and of the best one, the oracle, which is no rule."""
-    chosen = {rule: select([s["scores"] for s in snapshots], rule).index for rule in ("last", *RULES)}
-    chosen["oracle"] = max(range(len(snapshots)), key=lambda i: snapshots[i]["target_accuracy"])
-    return {rule: {name: snapshots[i][name] for name in ("step", "target_accuracy")} for rule, i in chosen.items()}
+    """Step and target accuracy of the snapshot that each rule takes, and of the best one, the
+    oracle, which is no rule."""
+    chosen = {rule: select([s["scores"] for s in snapshots], rule).index
+              for rule in ("last", *RULES)}
+    chosen["oracle"] = max(range(len(snapshots)),
+                           key=lambda i: snapshots[i]["target_accuracy"])
+    return {rule: {name: snapshots[i][name] for name in ("step", "target_accuracy")}
+            for rule, i in chosen.items()}
 
 
 def short(value: object) -> object:
@@ -98,19 +106,21 @@ def short(value: object) -> object:
     return [short(part) for part in value] if isinstance(value, list) else value
 
 
-RECORDED = frozenset(("spec", "config", "source_accuracy", "target_accuracy", "a_distance", "snapshots", "selected", "log",
-                      "data", "provenance", "seconds"))
+RECORDED = frozenset(("spec", "config", "source_accuracy", "target_accuracy", "a_distance",
+                      "snapshots", "selected", "log", "data", "provenance", "seconds"))
 
 
 def record_of(folder: Path) -> dict:
-    """The record of a finished run: what it was asked, all settings, what was found, selections by rule, provenance."""
+    """The record of a finished run: what it was asked, all settings, what was found,
+    selections by rule, provenance."""
     spec, metrics = load_spec(folder), read_json(folder / "metrics.json")
     asked = {"spec": asdict(spec), "config": flat(build_config(spec.method, spec.settings))}
     return asked | short({"selected": selections(metrics["snapshots"]), **metrics})
 
 
 def is_run_of(spec: RunSpec, asked: object) -> bool:
-    """Whether ``asked``, the "spec" of a record, is ``spec``; one that wants the "best" data takes any size of them."""
+    """Whether ``asked``, the "spec" of a record, is ``spec``; one that wants the "best" data
+    takes any size of them."""
     wanted = asdict(spec)
     if not isinstance(asked, dict):
         return False
@@ -118,9 +128,11 @@ def is_run_of(spec: RunSpec, asked: object) -> bool:
 
 
 def is_valid(path: Path, spec: RunSpec) -> bool:
-    """Whether a file is the record of a run of ``spec``: a whole one, of these settings, this seed and size.
+    """Whether a file is the record of a run of ``spec``: a whole one, of these settings, this
+    seed and size.
 
-    Whether the data are still those that it was measured on is not looked at: their checksums stand in the record.
+    Whether the data are still those that it was measured on is not looked at: their checksums
+    stand in the record.
     """
     try:
         found = read_json(path)
@@ -129,12 +141,14 @@ def is_valid(path: Path, spec: RunSpec) -> bool:
     return RECORDED <= found.keys() and is_run_of(spec, found["spec"])
 
 
-EXPECTED = (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError, DataError, OSError)
+EXPECTED = (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError,
+            DataError, OSError)
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within the block torch computes by one thread: sums have one order, however many workers and cores there are."""
+    """Within the block torch computes by one thread: sums have one order, however many workers
+    and cores there are."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -144,23 +158,27 @@ def one_thread() -> Iterator[None]:
 
 
 def carry_out(work: Job, results: Path, folders: Path, device: str = "cpu") -> str:
-    """Run a job in a folder of ``folders``, resuming it if it was begun, and store its record; "" or "JOB: what went wrong".
+    """Run a job in a folder of ``folders``, resuming it if it was begun, and store its record;
+    "" or "JOB: what went wrong".
 
-    A checkpoint is kept with each row of the log, every twentieth of the steps. What nobody foresaw is told too, with the
-    place where it happened: one bad run should not end a queue. Raises KeyboardInterrupt, or its kind Interrupted.
+    A checkpoint is kept with each row of the log, every twentieth of the steps. What nobody
+    foresaw is told too, with the place where it happened: one bad run should not end a queue.
+    Raises KeyboardInterrupt, or its kind Interrupted.
     """
     folder, every = folders / work.name, max(1, work.spec.steps // 20)
     try:
         if not folder.exists():
             with one_thread():
-                run(work.spec, folder, device, log_every=every, checkpoint_every=every, channels_last=True,
-                    measuring=Measuring(SNAPSHOTS, glance, final))
+                run(work.spec, folder, device, log_every=every, checkpoint_every=every,
+                    channels_last=True, measuring=Measuring(SNAPSHOTS, glance, final))
         if not is_run_of(work.spec, asdict(load_spec(folder))):
-            raise RunError(f"{folder} holds another run; remove it, or name another folder by --work")
+            raise RunError(
+                f"{folder} holds another run; remove it, or name another folder by --work")
         write_json(results / f"{work.name}.json", record_of(folder))
     except EXPECTED as error:
         return f"{work.name}: {'; '.join(line.strip() for line in str(error).splitlines())}"
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{work.name}: {type(error).__name__} in {place.name}, {Path(place.filename).name}:{place.lineno}: {error}"
+        return (f"{work.name}: {type(error).__name__} in {place.name}, "
+                f"{Path(place.filename).name}:{place.lineno}: {error}")
     return ""

@@ -43,24 +43,31 @@ __all__ = [
 
 # 84_inside: What may be shown
 
-SHOWABLE = {"mnist": "sample", "mnistm": "sample", "optdigits": "sample", "fashion": "full", "fashionm": "partial"}
-"""Domains whose images may be printed, by name, with the size of the catalog in which they may.
+SHOWABLE = {"mnist": "sample", "mnistm": "sample", "optdigits": "sample", "fashion": "full",
+            "fashionm": "partial"}
+"""Domains whose images may be printed, by name, with the size of the catalog in which they
+may.
 
-"sample" comes with packages, "partial" lies over photographs that do, "full" is Fashion-MNIST under the MIT license.
+"sample" comes with packages, "partial" lies over photographs that do, "full" is Fashion-MNIST
+under the MIT license.
 """
-SHOWN_FROM = {"sample": "the sample in packages", "partial": "over photographs in packages", "full": "the whole set"}
+SHOWN_FROM = {"sample": "the sample in packages", "partial": "over photographs in packages",
+              "full": "the whole set"}
 
 
 def check_showable(name: str) -> None:
     """Raise RunError for a domain whose images may not be printed, USPS among them."""
     if name not in SHOWABLE:
-        raise RunError(f"images of {name} are not ours to print or to store; those of {', '.join(SHOWABLE)} are")
+        raise RunError(f"images of {name} are not ours to print or to store; "
+                       f"those of {', '.join(SHOWABLE)} are")
 
 
 def shown_images(name: str, channels: int) -> tuple[Split, str]:
-    """Test images of a domain that may be printed, with ``channels``, and where they come from.
+    """Test images of a domain that may be printed, with ``channels``, and where they come
+    from.
 
-    Raises RunError for every other domain, and what ``open_at`` raises where files are missing.
+    Raises RunError for every other domain, and what ``open_at`` raises where files are
+    missing.
     """
     check_showable(name)
     domain = open_at(name, SHOWABLE[name])
@@ -69,7 +76,8 @@ def shown_images(name: str, channels: int) -> tuple[Split, str]:
 
 
 def share_seen(images: Tensor, others: Tensor) -> float:
-    """Share of byte ``images`` (N, C, H, W) that occur among ``others`` (M, C, H, W), pixel by pixel."""
+    """Share of byte ``images`` (N, C, H, W) that occur among ``others`` (M, C, H, W), pixel by
+    pixel."""
     known = {image.numpy().tobytes() for image in others}
     return sum(image.numpy().tobytes() in known for image in images) / len(images)
 
@@ -80,7 +88,10 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def png_text(images: Tensor) -> str:
-    """Square byte images (N, C, H, H), C 1 or 3, side by side in one PNG, as base64 text. Nothing is lost."""
+    """Square byte images (N, C, H, H), C 1 or 3, side by side in one PNG, as base64 text.
+
+    Nothing is lost.
+    """
     strip = images.permute(2, 0, 3, 1).flatten(1, 2)                    # (H, N * H, C)
     buffer = io.BytesIO()
     Image.fromarray(strip.squeeze(-1).contiguous().numpy()).save(buffer, "PNG", optimize=True)
@@ -97,10 +108,11 @@ def images_of(text: str) -> Tensor:
 # 84_inside: Translations, with their failures
 
 def pick_columns(right: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Indices of ``count`` images: half of them failures, the others right, at random; right ones stand first.
+    """Indices of ``count`` images: half of them failures, the others right, at random; right
+    ones stand first.
 
-    ``right`` (N,) says which are right. Where one kind has too few, the other fills up. Raises RunError for fewer than
-    ``count`` images.
+    ``right`` (N,) says which are right. Where one kind has too few, the other fills up. Raises
+    RunError for fewer than ``count`` images.
     """
     if len(right) < count:
         raise RunError(f"{count} images asked, of {len(right)}")
@@ -110,11 +122,14 @@ def pick_columns(right: Tensor, count: int, seed: int = 0) -> Tensor:
     return torch.cat([good[:count - failures], bad[:failures]])
 
 
-def translation_record(folder: Path, count: int = 12, seed: int = 0, checked: int = 2000) -> dict:
-    """Translations by a stored run: rows x_t, x_hat_ts, x_tilde_t of ``count`` test images, half of them failures.
+def translation_record(folder: Path, count: int = 12, seed: int = 0,
+                       checked: int = 2000) -> dict:
+    """Translations by a stored run: rows x_t, x_hat_ts, x_tilde_t of ``count`` test images,
+    half of them failures.
 
-    The failures are those of the classifier on x_tilde_t, among ``checked`` random images that may be printed; finding them
-    takes labels. Raises RunError for a target whose images may not be printed, before anything is computed.
+    The failures are those of the classifier on x_tilde_t, among ``checked`` random images that
+    may be printed; finding them takes labels. Raises RunError for a target whose images may
+    not be printed, before anything is computed.
     """
     check_showable(load_spec(folder).target)
     spec, model, source, target = load_trained(folder)
@@ -122,16 +137,19 @@ def translation_record(folder: Path, count: int = 12, seed: int = 0, checked: in
     some = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:checked]
     images, labels = split.images[some].contiguous(), split.labels[some]
     drawn = translations(model, source.train.images, images, seed)
-    read = {path: in_batches(model.classifier, x).detach().softmax(1) for path, x in drawn.items()}
+    read = {path: in_batches(model.classifier, x).detach().softmax(1)
+            for path, x in drawn.items()}
     probability, predicted = read["x_tilde_t"].max(1)
     chosen = pick_columns(predicted == labels, min(count, len(labels)), seed)
-    columns = [{"class": int(labels[i]), "prediction": int(predicted[i]), "probability": round(float(probability[i]), 3)}
-               for i in chosen]
+    columns = [{"class": int(labels[i]), "prediction": int(predicted[i]),
+                "probability": round(float(probability[i]), 3)} for i in chosen]
     return {"seed": spec.seed, "origin": origin, "checked": len(labels), "columns": columns,
-            "failures": int((predicted != labels).sum()), "seen_in_training": share_seen(images, target.train.images),
-            "accuracy": {path: round(accuracy(p.argmax(1), labels), 4) for path, p in read.items()},
+            "failures": int((predicted != labels).sum()),
+            "seen_in_training": share_seen(images, target.train.images), "accuracy": {
+                path: round(accuracy(p.argmax(1), labels), 4) for path, p in read.items()},
             "rows": {path: png_text(to_bytes(x[chosen])) for path, x in drawn.items()},
-            "data": data_checksums(source, target) | {"shown": checksum(split)}, "provenance": provenance("cpu")}
+            "data": data_checksums(source, target) | {"shown": checksum(split)},
+            "provenance": provenance("cpu")}
 
 
 def measure_translations(folders: Iterable[Path]) -> dict:

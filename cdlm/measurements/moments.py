@@ -42,8 +42,8 @@ def sampled_moments(own: Encoded, h_other: Tensor, gamma1: float, gamma2: float,
                     generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Mean and deviation of codes drawn by ``modulate`` for each own image, (N, latent) each.
 
-    Every one of the ``draws`` takes the feature of a random image of the other domain, ``h_other`` (M, latent),
-    and a fresh noise.
+    Every one of the ``draws`` takes the feature of a random image of the other domain,
+    ``h_other`` (M, latent), and a fresh noise.
     """
     total, squares = torch.zeros_like(own.mu), torch.zeros_like(own.mu)
     for _ in range(draws):
@@ -56,50 +56,65 @@ def sampled_moments(own: Encoded, h_other: Tensor, gamma1: float, gamma2: float,
 
 
 class VarianceParts(NamedTuple):
-    """Variance of a code over pairs of images, by its cause, (latent,) each; the three add up to the whole."""
+    """Variance of a code over pairs of images, by its cause, (latent,) each; the three add up
+    to the whole."""
 
     own: Tensor      # the own image's mean and deviation
     other: Tensor    # the other image's feature
     noise: Tensor
 
 
-def variance_parts(own: Encoded, h_other: Tensor, gamma1: float = 1.0, gamma2: float = 0.1) -> VarianceParts:
-    """Variance of the modulated code of random pairs: own images (N, latent), other features (M, latent)."""
-    centers = own.mu + gamma1 * own.sigma * h_other.mean(0)             # Eq. 3 for each own image
+def variance_parts(own: Encoded, h_other: Tensor, gamma1: float = 1.0,
+                   gamma2: float = 0.1) -> VarianceParts:
+    """Variance of the modulated code of random pairs: own images (N, latent), other features
+    (M, latent)."""
+    centers = own.mu + gamma1 * own.sigma * h_other.mean(0)  # Eq. 3 for each own image
     scale = own.sigma.square().mean(0)
     spread = h_other.var(0, correction=0)
-    return VarianceParts(centers.var(0, correction=0), scale * gamma1**2 * spread, scale * gamma2**2)
+    return VarianceParts(centers.var(0, correction=0), scale * gamma1**2 * spread,
+                         scale * gamma2**2)
 
 
-def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, draws: int = 4000, seed: int = 0) -> dict:
+def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, draws: int = 4000,
+                       seed: int = 0) -> dict:
     """Everything that Eqs. 3-6 assume or say of a trained encoder, for the code z_st, by name.
 
-    ``s`` and ``t`` are all images of source and target. Lists are per coordinate, (latent,); ``h_quantiles`` is
-    (levels, latent). Errors in means are in deviations of the code, errors in deviations are ratios.
+    ``s`` and ``t`` are all images of source and target. Lists are per coordinate, (latent,);
+    ``h_quantiles`` is (levels, latent). Errors in means are in deviations of the code, errors
+    in deviations are ratios.
     """
     generator = torch.Generator().manual_seed(seed)
     mean, deviation = sampled_moments(s, t.h, gamma1, gamma2, draws, generator)
     mu_h, sigma_h = t.h.mean(0), t.h.std(0, correction=0)
     slope, correlation = regress(t.h, t.mu)
-    means = {"eq_3": modulated_mean(s.mu, s.sigma, mu_h, gamma1), "eq_5": simplified_mean(s.mu, t.mu.mean(0), gamma1)}
+    means = {"eq_3": modulated_mean(s.mu, s.sigma, mu_h, gamma1),
+             "eq_5": simplified_mean(s.mu, t.mu.mean(0), gamma1)}
     deviations = {"eq_4": modulated_sigma(s.sigma, sigma_h, gamma1, gamma2),
                   "eq_6": simplified_sigma(s.sigma, t.sigma.mean(0), gamma1)}
     levels = torch.tensor(QUANTILE_LEVELS, dtype=t.h.dtype)
     found = {
-        "mu_h": mu_h, "sigma_h": sigma_h, "mu_t": t.mu.mean(0), "mu_t_deviation": t.mu.std(0, correction=0),
-        "sigma_t": t.sigma.mean(0), "sigma_s": s.sigma.mean(0), "sigma_s_quantiles": s.sigma.flatten().quantile(levels),
-        "slope": slope, "correlation": correlation, "jarque_bera": jarque_bera(t.h), "h_quantiles": t.h.quantile(levels, 0),
+        "mu_h": mu_h, "sigma_h": sigma_h, "mu_t": t.mu.mean(0),
+        "mu_t_deviation": t.mu.std(0, correction=0),
+        "sigma_t": t.sigma.mean(0), "sigma_s": s.sigma.mean(0),
+        "sigma_s_quantiles": s.sigma.flatten().quantile(levels),
+        "slope": slope, "correlation": correlation, "jarque_bera": jarque_bera(t.h),
+        "h_quantiles": t.h.quantile(levels, 0),
         "variance": variance_parts(s, t.h, gamma1, gamma2)._asdict(),
-        "mean_error": {name: ((value - mean) / deviation).square().mean().sqrt() for name, value in means.items()},
-        "deviation_ratio": {name: (value / deviation).log().mean().exp() for name, value in deviations.items()},
-        "example": {"mean": mean[0], "deviation": deviation[0]} | {k: v[0] for k, v in (means | deviations).items()},
+        "mean_error": {name: ((value - mean) / deviation).square().mean().sqrt()
+                       for name, value in means.items()},
+        "deviation_ratio": {name: (value / deviation).log().mean().exp()
+                            for name, value in deviations.items()},
+        "example": {"mean": mean[0], "deviation": deviation[0]}
+        | {k: v[0] for k, v in (means | deviations).items()},
         "gap": mean_gaps(s, t, gamma1, generator),
     }
     return {name: rounded(value) for name, value in found.items()}
 
 
-def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator, pairs: int = 10_000) -> dict[str, Tensor]:
-    """Distances between two means, before and after modulation: of the two domains, and root mean square of random pairs.
+def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator,
+              pairs: int = 10_000) -> dict[str, Tensor]:
+    """Distances between two means, before and after modulation: of the two domains, and root
+    mean square of random pairs.
 
     ``features`` is the distance between the mean features of the two domains.
     """
@@ -109,20 +124,25 @@ def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator,
     domains = s.mu.mean(0) - t.mu.mean(0)
     moved = gamma1 * (s.sigma.mean(0) * t.h.mean(0) - t.sigma.mean(0) * s.h.mean(0))
     return {"domains_before": domains.norm(), "domains_after": (domains + moved).norm(),
-            "pairs_before": before.square().sum(1).mean().sqrt(), "pairs_after": after.square().sum(1).mean().sqrt(),
+            "pairs_before": before.square().sum(1).mean().sqrt(),
+            "pairs_after": after.square().sum(1).mean().sqrt(),
             "features": (s.h.mean(0) - t.h.mean(0)).norm()}
 
 
 def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
-    """A record of what Eqs. 3-6 assume, measured on the test images of stored runs of CDLM that differ in their seed only.
+    """A record of what Eqs. 3-6 assume, measured on the test images of stored runs of CDLM
+    that differ in their seed only.
 
-    Raises RunError for runs of another method, for runs that differ in more, and where the data have changed since.
+    Raises RunError for runs of another method, for runs that differ in more, and where the
+    data have changed since.
     """
     folders = list(folders)
     joined = joined_record(folders)
     if joined["spec"]["method"] != "cdlm":
-        raise RunError(f"moments are measured on runs of cdlm, not of {joined['spec']['method']}")
-    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")} for run in joined["runs"]}
+        raise RunError(
+            f"moments are measured on runs of cdlm, not of {joined['spec']['method']}")
+    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")}
+               for run in joined["runs"]}
     measured = []
     for folder in folders:
         spec, model, source, target = load_run(folder)
@@ -130,8 +150,10 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
             raise RunError(f"the data are not those that {folder} was trained on")
         s, t = (encode_images(model.encoder, domain.test.images, domain=side)
                 for domain, side in ((source, "source"), (target, "target")))
-        found = measure_modulation(s, t, model.config.weights.gamma1, model.config.weights.gamma2, draws)
+        found = measure_modulation(s, t, model.config.weights.gamma1,
+                                   model.config.weights.gamma2, draws)
         measured.append({"seed": spec.seed, "trained": trained[spec.seed], **found})
-    return {"measured": "moments", "split": "test", "draws": draws, "data": joined["runs"][0]["data"],
-            "spec": joined["spec"], "config": joined["config"], "provenance": provenance("cpu"),
+    return {"measured": "moments", "split": "test", "draws": draws,
+            "data": joined["runs"][0]["data"], "spec": joined["spec"],
+            "config": joined["config"], "provenance": provenance("cpu"),
             "runs": sorted(measured, key=lambda run: run["seed"])}

@@ -41,66 +41,83 @@ __all__ = [
 
 # 62_domains: Twelve domains and where they come from
 
-def contact_sheet(domains: Mapping[str, Domain], count: int = 10, side: int = 64) -> dict[str, Tensor]:
-    """Rows for image_rows: of each domain ``count`` images to train, (count, 3, side, side) bytes, by its title.
+def contact_sheet(domains: Mapping[str, Domain], count: int = 10,
+                  side: int = 64) -> dict[str, Tensor]:
+    """Rows for image_rows: of each domain ``count`` images to train, (count, 3, side, side)
+    bytes, by its title.
 
-    Where there are classes, they take turns; otherwise the images are spread evenly over the set.
+    Where there are classes, they take turns; otherwise the images are spread evenly over the
+    set.
     """
     rows = {}
     for domain in domains.values():
         labels, classes = domain.train.labels, len(domain.classes)
         if classes:
-            chosen = [int((labels == i % classes).nonzero()[i // classes, 0]) for i in range(count)]
+            chosen = [int((labels == i % classes).nonzero()[i // classes, 0])
+                      for i in range(count)]
         else:
             chosen = torch.linspace(0, len(labels) - 1, count).long().tolist()
         images = domain.train.images[chosen].expand(-1, 3, -1, -1).float()
-        rows[domain.title] = F.interpolate(images, (side, side), mode="nearest").to(torch.uint8)
+        rows[domain.title] = F.interpolate(images, (side, side), mode="nearest").to(
+            torch.uint8)
     return rows
 
 
 # 62_domains: Five numbers for a pair
 
 def comparable(source: Domain, target: Domain) -> tuple[Split, Split, Split, Split]:
-    """Source train and test, target train and test, all with the same channels (gray is repeated) and the same size.
+    """Source train and test, target train and test, all with the same channels
+    (gray is repeated) and the same size.
 
     Raises ValueError where the sizes of the images differ.
     """
     splits = (source.train, source.test, target.train, target.test)
     if len({split.images.shape[2:] for split in splits}) > 1:
-        raise ValueError(f"images of {source.name} and {target.name} differ in size: {[s.images.shape[2:] for s in splits]}")
+        raise ValueError(f"images of {source.name} and {target.name} differ in size: "
+                         f"{[s.images.shape[2:] for s in splits]}")
     channels = max(split.images.shape[1] for split in splits)
-    return tuple(Split(split.images.expand(-1, channels, -1, -1), split.labels) for split in splits)
+    return tuple(Split(split.images.expand(-1, channels, -1, -1), split.labels)
+                 for split in splits)
 
 
 def subsample(split: Split, count: int, seed: int, skip: int = 0) -> Split:
-    """``count`` random images of a split, fewer where there are not so many; the first ``skip`` of the draw are left out."""
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[skip : skip + count]
+    """``count`` random images of a split, fewer where there are not so many; the first
+    ``skip`` of the draw are left out."""
+    chosen = torch.randperm(len(split),
+                            generator=torch.Generator().manual_seed(seed))[skip : skip + count]
     return Split(split.images[chosen], split.labels[chosen])
 
 
 def pixel_facts(images: Tensor) -> dict[str, float]:
-    """Mean and standard deviation of all pixels of images (N, C, H, W), bytes, as shares of 255; and the share that is 0."""
+    """Mean and standard deviation of all pixels of images (N, C, H, W), bytes, as shares of
+    255; and the share that is 0."""
     values = images.double() / 255
     return {"mean": values.mean().item(), "deviation": values.std(correction=0).item(),
             "black": (images == 0).double().mean().item()}
 
 
 def mean_image_distance(a: Tensor, b: Tensor) -> float:
-    """Root mean square difference of the mean images of bytes (N, C, H, W) and (M, C, H, W), as a share of 255."""
+    """Root mean square difference of the mean images of bytes (N, C, H, W) and (M, C, H, W),
+    as a share of 255."""
     return ((a.double().mean(0) - b.double().mean(0)) / 255).square().mean().sqrt().item()
 
 
 def class_shares(labels: Tensor, classes: int) -> Tensor:
-    """Shares (classes,) of the classes among labels (N,). Raises ValueError where a label is not known (-1)."""
+    """Shares (classes,) of the classes among labels (N,).
+
+    Raises ValueError where a label is not known (-1).
+    """
     if labels.min() < 0:
         raise ValueError("some labels are not known")
     return torch.bincount(labels, minlength=classes).double() / len(labels)
 
 
 def nearest_neighbor(train: Split, test: Split) -> float:
-    """Accuracy on ``test`` of giving each image the label of the nearest image of ``train``, by Euclidean distance of pixels."""
+    """Accuracy on ``test`` of giving each image the label of the nearest image of ``train``,
+    by Euclidean distance of pixels."""
     x, q = (split.images.flatten(1).numpy() / np.float32(255) for split in (train, test))
-    return float(KNeighborsClassifier(1, algorithm="brute").fit(x, train.labels.numpy()).score(q, test.labels.numpy()))
+    return float(KNeighborsClassifier(1, algorithm="brute").fit(x, train.labels.numpy()).score(
+        q, test.labels.numpy()))
 
 
 COUNTS = {"count": 400, "gallery": 2000, "queries": 1000}
@@ -109,9 +126,11 @@ COUNTS = {"count": 400, "gallery": 2000, "queries": 1000}
 def pair_shift(source: Domain, target: Domain, seed: int, count: int = COUNTS["count"],
                gallery: int = COUNTS["gallery"],
                queries: int = COUNTS["queries"]) -> dict[str, object]:
-    """How far two domains are apart, on random images: to train ``count`` (A-distance) and ``gallery``, to test ``queries``.
+    """How far two domains are apart, on random images: to train ``count`` (A-distance) and
+    ``gallery``, to test ``queries``.
 
-    A domain compared with itself gives disjoint images, as a control. Accuracies are left out where labels are not known.
+    A domain compared with itself gives disjoint images, as a control. Accuracies are left out
+    where labels are not known.
     """
     s_train, s_test, t_train, t_test = comparable(source, target)
     skip = gallery if source is target else 0
@@ -119,15 +138,19 @@ def pair_shift(source: Domain, target: Domain, seed: int, count: int = COUNTS["c
     q_s, q_t = subsample(s_test, queries, seed), subsample(t_test, queries, seed)
     least = min(count, len(s), len(t))
     x_s, x_t = s.images[:least].double() / 255, t.images[:least].double() / 255
-    facts = {"seed": seed, "images": {"a_distance": least, "gallery": [len(s), len(t)], "queries": [len(q_s), len(q_t)]},
-             "a_distance": {kernel: proxy_a_distance(x_s, x_t, kernel, seed=seed) for kernel in ("linear", "rbf")},
+    facts = {"seed": seed, "images": {"a_distance": least, "gallery": [len(s), len(t)],
+                                      "queries": [len(q_s), len(q_t)]},
+             "a_distance": {kernel: proxy_a_distance(x_s, x_t, kernel, seed=seed)
+                            for kernel in ("linear", "rbf")},
              "pixels": {"source": pixel_facts(s.images), "target": pixel_facts(t.images)},
              "mean_image_distance": mean_image_distance(s.images, t.images)}
     if min(s_train.labels.min(), t_train.labels.min()) >= 0:
         check_classes(source, target)
-        facts["nearest"] = {"source to source": nearest_neighbor(s, q_s), "source to target": nearest_neighbor(s, q_t),
+        facts["nearest"] = {"source to source": nearest_neighbor(s, q_s),
+                            "source to target": nearest_neighbor(s, q_t),
                             "target to target": nearest_neighbor(t, q_t)}
-        shares = [class_shares(split.labels, len(source.classes)) for split in (s_train, t_train)]
+        shares = [class_shares(split.labels, len(source.classes))
+                  for split in (s_train, t_train)]
         facts["class_shares"] = {"source": shares[0].tolist(), "target": shares[1].tolist(),
                                  "total_variation": total_variation(*shares).item()}
     return facts
@@ -135,19 +158,26 @@ def pair_shift(source: Domain, target: Domain, seed: int, count: int = COUNTS["c
 
 # 62_domains: The record of the whole sets
 
-VARIANTS = {"fashionm-noise": ("fashionm", {"background": "noise"})}         # names of this record: a domain with options
-SHIFT_PAIRS = (("mnist", "usps"), ("usps", "mnist"), ("mnist", "optdigits"), ("optdigits", "mnist"), ("mnist", "mnistm"),
-               ("mnistm", "mnist"), ("fashion", "fashionm"), ("fashionm", "fashion"), ("fashion", "fashionm-noise"),
-               ("fashionm-noise", "fashion"), ("linemod3d", "linemodreal"), ("faces", "sketches"), ("shoes", "edges"),
-               ("mnist", "mnist"))
+# names of this record: a domain with options
+VARIANTS = {"fashionm-noise": ("fashionm", {"background": "noise"})}
+SHIFT_PAIRS = (("mnist", "usps"), ("usps", "mnist"), ("mnist", "optdigits"),
+               ("optdigits", "mnist"), ("mnist", "mnistm"), ("mnistm", "mnist"),
+               ("fashion", "fashionm"), ("fashionm", "fashion"), ("fashion", "fashionm-noise"),
+               ("fashionm-noise", "fashion"), ("linemod3d", "linemodreal"),
+               ("faces", "sketches"), ("shoes", "edges"), ("mnist", "mnist"))
 
 
 def video_leak(domain: Domain, seed: int) -> dict[str, float]:
-    """Nearest neighbor within a filmed domain: with its split by time, and with as large a random split of the same images."""
-    images, labels = (torch.cat([getattr(split, part) for split in (domain.train, domain.test)]) for part in ("images", "labels"))
+    """Nearest neighbor within a filmed domain: with its split by time, and with as large a
+    random split of the same images."""
+    images, labels = (
+        torch.cat([getattr(split, part) for split in (domain.train, domain.test)])
+        for part in ("images", "labels"))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    train, test = (Split(images[part], labels[part]) for part in order.split([len(domain.train), len(domain.test)]))
-    return {"seed": seed, "by time": nearest_neighbor(domain.train, domain.test), "at random": nearest_neighbor(train, test)}
+    train, test = (Split(images[part], labels[part])
+                   for part in order.split([len(domain.train), len(domain.test)]))
+    return {"seed": seed, "by time": nearest_neighbor(domain.train, domain.test),
+            "at random": nearest_neighbor(train, test)}
 
 
 def drawn_shift(domains: Mapping[str, Domain], pairs: Sequence[tuple[str, str]],
@@ -163,14 +193,16 @@ def drawn_shift(domains: Mapping[str, Domain], pairs: Sequence[tuple[str, str]],
     return found
 
 
-def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequence[int] = (0, 1, 2),
-                  size: str = "full", root: str | None = None, record: Mapping | None = None,
-                  **counts: int) -> dict[str, object]:
+def measure_shift(
+    pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequence[int] = (0, 1, 2),
+    size: str = "full", root: str | None = None, record: Mapping | None = None, **counts: int
+) -> dict[str, object]:
     """A record of the shift of pairs, each with all seeds; ``counts`` as for pair_shift.
 
-    Of an earlier ``record``, the other pairs stay. With ``size`` "full" everything that ``pairs`` name
-    has to be on this machine; "best" takes what there is, and says so. Raises DataError, before it
-    measures, where something is missing or the earlier record was made in another way.
+    Of an earlier ``record``, the other pairs stay. With ``size`` "full" everything that
+    ``pairs`` name has to be on this machine; "best" takes what there is, and says so. Raises
+    DataError, before it measures, where something is missing or the earlier record was made in
+    another way.
     """
     settings, domains = {**COUNTS, **counts, "seeds": list(seeds)}, {}
     for name in sorted({name for pair in pairs for name in pair}):
@@ -185,7 +217,8 @@ def measure_shift(pairs: Sequence[tuple[str, str]] = SHIFT_PAIRS, seeds: Sequenc
 
 
 def facts_of(domains: Mapping[str, Domain]) -> dict[str, object]:
-    """What a record says of its domains: checksums of their images, how many, and of which shape."""
+    """What a record says of its domains: checksums of their images, how many, and of which
+    shape."""
     return {"data": {f"{name}/{part}": checksum(getattr(domain, part))
                      for name, domain in domains.items() for part in ("train", "test")},
             "found": {name: {"size": domain.size, "train": len(domain.train),
@@ -195,10 +228,15 @@ def facts_of(domains: Mapping[str, Domain]) -> dict[str, object]:
 
 
 def unmeasured(record: Mapping, pairs: Sequence[tuple[str, str]]) -> dict[str, object] | None:
-    """What is left of a record without ``pairs``, or None. Raises DataError if it is no such record."""
+    """What is left of a record without ``pairs``, or None.
+
+    Raises DataError if it is no such record.
+    """
     if missing := {"settings", "pairs", "data", "found", "provenance"} - record.keys():
-        raise DataError(f"no record of shifts: it lacks {', '.join(sorted(missing))}; name another file")
-    left = [pair for pair in record["pairs"] if (pair["source"], pair["target"]) not in set(pairs)]
+        raise DataError(
+            f"no record of shifts: it lacks {', '.join(sorted(missing))}; name another file")
+    left = [pair
+            for pair in record["pairs"] if (pair["source"], pair["target"]) not in set(pairs)]
     names = {pair[side] for pair in left for side in ("source", "target")}
     rest = {"settings": record["settings"], "provenance": record["provenance"], "pairs": left,
             "data": {key: value for key, value in record["data"].items()
@@ -210,18 +248,21 @@ def unmeasured(record: Mapping, pairs: Sequence[tuple[str, str]]) -> dict[str, o
 
 
 def check_joinable(kept: Mapping, new: Mapping) -> None:
-    """Raise DataError unless two records have the same settings, and the same images where both have some."""
+    """Raise DataError unless two records have the same settings, and the same images where
+    both have some."""
     instead = "name another file, or measure all pairs of this one that it concerns"
     if kept["settings"] != new["settings"]:
         raise DataError(f"the record was made with {kept['settings']}, "
                         f"this would be with {new['settings']}: {instead}")
     for key in sorted(kept["data"].keys() & new["data"].keys()):
         if kept["data"][key] != new["data"][key]:
-            raise DataError(f"the record has other images of {key} than were found here: {instead}")
+            raise DataError(
+                f"the record has other images of {key} than were found here: {instead}")
 
 
 def joined(kept: Mapping, new: Mapping) -> dict[str, object]:
-    """A record with what is new, each entry with its own provenance, in the order of SHIFT_PAIRS."""
+    """A record with what is new, each entry with its own provenance, in the order of
+    SHIFT_PAIRS."""
     def own(entries: Sequence[Mapping]) -> list[dict]:
         return [{**entry, "provenance": new["provenance"]} for entry in entries]
     places = {pair: place for place, pair in enumerate(SHIFT_PAIRS)}
@@ -235,8 +276,10 @@ def joined(kept: Mapping, new: Mapping) -> dict[str, object]:
 # 62_domains: Leak 3: choosing on the test labels
 
 def expected_best(p: float, images: int, looks: int) -> float:
-    """Expected largest accuracy of ``looks`` independent measurements, each on ``images`` images with true accuracy ``p``."""
+    """Expected largest accuracy of ``looks`` independent measurements, each on ``images``
+    images with true accuracy ``p``."""
     p = torch.tensor(p, dtype=torch.float64)
     counts = torch.arange(images, dtype=torch.float64)
-    below = torch.distributions.Binomial(images, p).log_prob(counts).exp().cumsum(0).clamp(max=1)         # F(k), (images,)
+    below = torch.distributions.Binomial(images, p).log_prob(counts).exp().cumsum(0).clamp(
+        max=1)  # F(k), (images,)
     return ((1 - below**looks).sum() / images).item()

@@ -26,17 +26,23 @@ def load_trained(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
     """
     spec, model, source, target = load_run(folder)
     if not model.draws:
-        raise RunError(f"{folder} is a run of {spec.method}, which draws no images; give one of cdlm or improved")
+        raise RunError(f"{folder} is a run of {spec.method}, which draws no images; "
+                       "give one of cdlm or improved")
     if data_checksums(source, target) != read_json(folder / "metrics.json")["data"]:
         raise RunError(f"the data are not those that {folder} was trained on")
     return spec, model, source, target
 
 
-def measure_runs(folders: Iterable[Path], what: str, measure_one: Callable[[Path], dict]) -> dict:
-    """A record of something measured on stored runs that differ in their seed only. Raises RunError for others."""
+def measure_runs(folders: Iterable[Path], what: str,
+                 measure_one: Callable[[Path], dict]) -> dict:
+    """A record of something measured on stored runs that differ in their seed only.
+
+    Raises RunError for others.
+    """
     folders = list(folders)
     joined = joined_record(folders)
     found = sorted((measure_one(folder) for folder in folders), key=lambda one: one["seed"])
-    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")} for run in joined["runs"]}
+    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")}
+               for run in joined["runs"]}
     return {"measured": what, "spec": joined["spec"],
             "runs": [one | {"trained": trained[one["seed"]]} for one in found]}

@@ -30,7 +30,8 @@ __all__ = [
 # 12_engine: What a method tells, and what an engine does with it
 
 def constant(progress: float) -> float:
-    """A learning rate that stays as it is; ``progress`` is the share of training done, in [0, 1]."""
+    """A learning rate that stays as it is; ``progress`` is the share of training done, in
+    [0, 1]."""
     return 1.0
 
 
@@ -48,7 +49,8 @@ class Learner:
     lr: float
     optimizer: str = "adam"                             # "adam" or "sgd"
     momentum: float = 0.9                               # of "sgd"
-    schedule: Callable[[float], float] = constant       # factor of ``lr`` at a share of training done
+    # factor of ``lr`` at a share of training done
+    schedule: Callable[[float], float] = constant
     weight_decay: float = 0.0
 
 
@@ -76,9 +78,9 @@ class Trainable(nn.Module):
 
     config: Settings | None = None      # None for a method without any
     images: Images | None = None        # what it was made for
-    noise = (0, 0)                      # standard normal vectors for a pair of images, their length
+    noise = (0, 0)  # standard normal vectors for a pair of images, their length
     sampler = "uniform"                 # how images are drawn: "uniform" or "class-balanced"
-    label_every: int | str = 0          # steps between two calls of ``relabel``, or "epoch"; 0: none
+    label_every: int | str = 0  # steps between two calls of ``relabel``, or "epoch"; 0: none
 
     def learners(self) -> list[Learner]:
         """Who learns, and how."""
@@ -90,7 +92,8 @@ class Trainable(nn.Module):
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
-        """Objective and losses, all scalars; ``eps`` is (count, batch, length) as ``noise`` says."""
+        """Objective and losses, all scalars; ``eps`` is (count, batch, length) as ``noise``
+        says."""
         raise NotImplementedError
 
     def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
@@ -113,7 +116,8 @@ class Method(Trainable):
 
     @classmethod
     def needs_second_view(cls, config: Settings) -> bool:
-        """Whether, by these settings, each target image has to come twice, once changed strongly."""
+        """Whether, by these settings, each target image has to come twice, once changed
+        strongly."""
         return False
 
     def logits(self, x: Tensor) -> Tensor:
@@ -135,6 +139,8 @@ class Method(Trainable):
 
 def draw_noise(method: Trainable, batch_size: int, generator: torch.Generator,
                dtype: torch.dtype = torch.float32) -> Tensor:
-    """The noise that a method needs for a batch, (count, batch_size, length), on the generator's device."""
+    """The noise that a method needs for a batch, (count, batch_size, length), on the
+    generator's device."""
     count, length = method.noise
-    return torch.randn(count, batch_size, length, generator=generator, device=generator.device, dtype=dtype)
+    return torch.randn(count, batch_size, length, generator=generator, device=generator.device,
+                       dtype=dtype)

@@ -59,12 +59,12 @@ __all__ = [
 class Additions(Settings):
     """What is added to a training; each can be taken away alone."""
 
-    domain_statistics: bool = True      # the encoder normalizes by each domain's own statistics
+    domain_statistics: bool = True  # the encoder normalizes by each domain's own statistics
     standardize: bool = False           # the encoder sees images of mean 0 and deviation 1
     conditional: bool = True            # the discriminator compares domains class by class
-    entropy: Amount = 0.1               # greatest weight of the entropy of predictions on the target
-    self_training: Amount = 1.0         # and of own predictions as labels of images changed strongly
-    confidence: Share = 0.95            # probability from which a prediction is taken for a label
+    entropy: Amount = 0.1  # greatest weight of the entropy of predictions on the target
+    self_training: Amount = 1.0  # and of own predictions as labels of images changed strongly
+    confidence: Share = 0.95  # probability from which a prediction is taken for a label
 
 
 @dataclass(frozen=True)
@@ -76,39 +76,47 @@ class ImprovedConfig(CDLMConfig):
     """
 
     additions: Additions = Additions()
-    draws_plain: bool = True            # source images are drawn, and read, as before augmentation
+    draws_plain: bool = True  # source images are drawn, and read, as before augmentation
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(reach_table(self)["task"]) < 3:
-            raise ValueError("the additions are for a joint classifier that reads drawings, and whose loss reaches everybody")
+            raise ValueError("the additions are for a joint classifier that reads drawings, "
+                             "and whose loss reaches everybody")
 
 
 def improved_table(config: ImprovedConfig, progress: float) -> dict[str, dict[str, float]]:
-    """Who is reached by CDLM's losses, and by the two that are added, after a share of training."""
+    """Who is reached by CDLM's losses, and by the two that are added, after a share of
+    training."""
     c, everybody = config.additions, ("phi", "theta", "theta_T")
     return reach_table(config) | {
         "entropy": dict.fromkeys(everybody, c.entropy * ramp(progress)),
         "own": dict.fromkeys(everybody, c.self_training * ramp(progress))}
 
 
-def read_drawings(model: ImprovedCDLM, batch: DomainBatch, images: Generated) -> tuple[Tensor, Tensor, Tensor]:
-    """The task loss, and the logits (B, classes) of the translated images of source and target, in one call."""
+def read_drawings(model: ImprovedCDLM, batch: DomainBatch,
+                  images: Generated) -> tuple[Tensor, Tensor, Tensor]:
+    """The task loss, and the logits (B, classes) of the translated images of source and
+    target, in one call."""
     reads = images_to_read(batch.x_s, images, model.config)
     set_chunks(model.classifier, len(reads) + 1)
-    logits = full(model.classifier(torch.cat([*reads, images.x_tilde_t]))).chunk(len(reads) + 1)
+    logits = full(model.classifier(torch.cat([*reads, images.x_tilde_t]))).chunk(
+        len(reads) + 1)
     task = sum(F.cross_entropy(part, batch.y_s) for part in logits[:-1]) / len(reads)
     return task, logits[-2], logits[-1]
 
 
 def domain_loss(model: ImprovedCDLM, h: Tensor, logits: Tensor, strength: float) -> Tensor:
-    """The adversarial loss on features (2B, latent), the source's first, or on features with the classes read from them."""
+    """The adversarial loss on features (2B, latent), the source's first, or on features with
+    the classes read from them."""
     seen = conditioned(h, logits) if model.config.additions.conditional else h
-    return adversarial_loss(*full(model.discriminator(reverse_gradient(seen, strength))).chunk(2))
+    return adversarial_loss(
+        *full(model.discriminator(reverse_gradient(seen, strength))).chunk(2))
 
 
 def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Tensor) -> Tensor:
-    """The self-training loss on the translations of strongly changed target images; 0 if it has no weight."""
+    """The self-training loss on the translations of strongly changed target images; 0 if it
+    has no weight."""
     c, weights = model.config.additions, model.config.weights
     if not c.self_training:
         return logits_t.new_zeros(())
@@ -120,33 +128,41 @@ def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Ten
 
 
 class ImprovedCDLM(CDLM):
-    """CDLM with statistics by domain, a conditional discriminator, and sure predictions on translated images."""
+    """CDLM with statistics by domain, a conditional discriminator, and sure predictions on
+    translated images."""
 
     @classmethod
     def needs_second_view(cls, config: ImprovedConfig) -> bool:
-        """Whether, by these settings, each target image has to come twice, once changed strongly."""
+        """Whether, by these settings, each target image has to come twice, once changed
+        strongly."""
         return config.additions.self_training > 0
 
-    def __init__(self, config: ImprovedConfig | None = None, images: Images | None = None) -> None:
+    def __init__(self, config: ImprovedConfig | None = None,
+                 images: Images | None = None) -> None:
         super().__init__(config or ImprovedConfig(), images)
         c, networks, x = self.config.additions, self.config.networks, self.images
         normalization = "domain" if c.domain_statistics else networks.normalization
-        self.encoder = Encoder(networks.latent, x.channels, networks.width, x.size, normalization,
-                               networks.tap, networks.features, networks.activation, c.standardize)
-        self.discriminator = Discriminator(networks.latent * (x.classes if c.conditional else 1))
+        self.encoder = Encoder(networks.latent, x.channels, networks.width, x.size,
+                               normalization, networks.tap, networks.features,
+                               networks.activation, c.standardize)
+        self.discriminator = Discriminator(
+            networks.latent * (x.classes if c.conditional else 1))
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
-        """One objective for everybody, and the losses by name, as ``fused_losses`` gives them, with the additions."""
+        """One objective for everybody, and the losses by name, as ``fused_losses`` gives them,
+        with the additions."""
         c, table = self.config, improved_table(self.config, now.progress)
         with facing(self.encoder, "both"):
             s, t = encode_pair(self.encoder, batch)
         if c.draws_plain and batch.x_s_plain is not None:
             batch = replace(batch, x_s=batch.x_s_plain)
-        codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
+        codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1,
+                               c.weights.gamma2)
         views = draw_all(self.decoder, codes, every=True)
         task, logits_s, logits_t = read_drawings(self, batch, reaching(table["task"], *views))
-        adv = domain_loss(self, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]), self.strength(now.progress))
+        adv = domain_loss(self, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]),
+                          self.strength(now.progress))
         entropy, own = prediction_entropy(logits_t), own_loss(self, batch, logits_t, eps[-1])
         kl = code_divergence(s, t, c) + code_divergence(t, s, c)
         rec = reconstructions(batch.x_s, views, c)

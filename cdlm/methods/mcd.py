@@ -24,9 +24,12 @@ __all__ = ["MCD", "MCDConfig", "class_gap", "mcd_step"]
 
 @dataclass(frozen=True)
 class MCDConfig(Settings):
-    """Settings of MCD. The first group is that of the authors' program for digits (Saito et al., 2018)."""
+    """Settings of MCD.
 
-    lr: Amount = 2e-4                   # of Adam, for all three networks; they take batches of 128
+    The first group is that of the authors' program for digits (Saito et al., 2018).
+    """
+
+    lr: Amount = 2e-4  # of Adam, for all three networks; they take batches of 128
     weight_decay: Amount = 5e-4
     inner: Annotated[int, Span(0)] = 4  # steps C in an iteration, their "num_k"
 
@@ -46,7 +49,8 @@ class MCD(Method):
         super().__init__()
         self.config, self.images = config or MCDConfig(), images or Images()
         c, x = self.config, self.images
-        one, other = (TaskClassifier(x.channels, c.width, x.classes, x.size).layers for _ in range(2))
+        one, other = (TaskClassifier(x.channels, c.width, x.classes, x.size).layers
+                      for _ in range(2))
         self.generator, self.heads = one[:-3], nn.ModuleList([one[-3:], other[-3:]])
 
     def learners(self) -> list[Learner]:

@@ -21,7 +21,8 @@ __all__ = ["conditioned", "prediction_entropy", "ramp", "second_view", "self_tra
 def conditioned(h: Tensor, logits: Tensor) -> Tensor:
     """Features (B, latent) times class probabilities, each with each: (B, latent * classes).
 
-    What a discriminator reads that is to compare domains class by class. No gradient reaches the ``logits`` (B, classes).
+    What a discriminator reads that is to compare domains class by class. No gradient reaches
+    the ``logits`` (B, classes).
     """
     p = logits.softmax(1).detach()
     return torch.einsum("bl,bc->blc", h, p).flatten(1)
@@ -33,21 +34,29 @@ def prediction_entropy(logits: Tensor) -> Tensor:
 
 
 def ramp(progress: float) -> float:
-    """Weight in [0, 1] that rises over the first half of training, slowly first, for what has to wait for good predictions."""
+    """Weight in [0, 1] that rises over the first half of training, slowly first, for what has
+    to wait for good predictions."""
     return math.exp(-5 * (1 - min(1.0, 2 * progress)) ** 2)
 
 
 def self_training_loss(logits_again: Tensor, logits: Tensor, confidence: float) -> Tensor:
-    """Cross-entropy of ``logits_again`` (B, classes) with the surest classes of ``logits`` as labels, a scalar.
+    """Cross-entropy of ``logits_again`` (B, classes) with the surest classes of ``logits`` as
+    labels, a scalar.
 
-    Images whose largest probability is not above ``confidence`` count as 0. No gradient reaches ``logits``.
+    Images whose largest probability is not above ``confidence`` count as 0. No gradient
+    reaches ``logits``.
     """
     probability, label = logits.detach().softmax(1).max(1)
-    return (F.cross_entropy(logits_again, label, reduction="none") * (probability > confidence)).mean()
+    return (F.cross_entropy(logits_again, label,
+                            reduction="none") * (probability > confidence)).mean()
 
 
 def second_view(batch: DomainBatch) -> Tensor:
-    """Target images of a batch, changed strongly (B, C, H, W). Raises ValueError if there are none."""
+    """Target images of a batch, changed strongly (B, C, H, W).
+
+    Raises ValueError if there are none.
+    """
     if batch.x_t_again is None:
-        raise ValueError("self-training needs every target image a second time: give the training a strong augmentation")
+        raise ValueError("self-training needs every target image a second time: "
+                         "give the training a strong augmentation")
     return batch.x_t_again

@@ -36,11 +36,15 @@ __all__ = ["Plain", "PlainConfig", "plain_table"]
 
 @dataclass(frozen=True)
 class PlainConfig(Settings):
-    """Settings of an encoder and a classifier without any decoder: bounds, baseline and control, by what is switched on."""
+    """Settings of an encoder and a classifier without any decoder: bounds, baseline and
+    control, by what is switched on."""
 
-    additions: Additions = Additions(domain_statistics=False, conditional=False, entropy=0.0, self_training=0.0)
-    reversal: Number = 0.0              # greatest strength of the gradient reversal; 0 is training on the source alone
-    normalization: Literal["group", "batch", "none"] = "group"     # where there are no statistics by domain
+    additions: Additions = Additions(domain_statistics=False, conditional=False, entropy=0.0,
+                                     self_training=0.0)
+    # greatest strength of the gradient reversal; 0 is training on the source alone
+    reversal: Number = 0.0
+    # where there are no statistics by domain
+    normalization: Literal["group", "batch", "none"] = "group"
     lr_phi: Amount = 0.05               # of the encoder, by SGD with momentum
     lr_theta: Amount = 1e-3             # of classifier and discriminator, by Adam
     momentum: Momentum = 0.9
@@ -49,7 +53,8 @@ class PlainConfig(Settings):
 
 
 def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, float]]:
-    """Who is reached by the losses of a method without a decoder, with which weight, after a share of training."""
+    """Who is reached by the losses of a method without a decoder, with which weight, after a
+    share of training."""
     c = config.additions
     return {"task": {"phi": 1.0, "theta_T": 1.0}, "adv": {"phi": 1.0, "xi": 1.0},
             "entropy": dict.fromkeys(("phi", "theta_T"), c.entropy * ramp(progress)),
@@ -57,31 +62,37 @@ def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, flo
 
 
 class Plain(Method):
-    """CDLM's encoder up to the features h, a classifier that reads them, and a discriminator that may tell domains apart."""
+    """CDLM's encoder up to the features h, a classifier that reads them, and a discriminator
+    that may tell domains apart."""
 
     @classmethod
     def needs_second_view(cls, config: PlainConfig) -> bool:
-        """Whether, by these settings, each target image has to come twice, once changed strongly."""
+        """Whether, by these settings, each target image has to come twice, once changed
+        strongly."""
         return config.additions.self_training > 0
 
-    def __init__(self, config: PlainConfig | None = None, images: Images | None = None) -> None:
+    def __init__(self, config: PlainConfig | None = None,
+                 images: Images | None = None) -> None:
         super().__init__()
         self.config, self.images = config or PlainConfig(), images or Images()
         c, added, x = self.config, self.config.additions, self.images
         normalization = "domain" if added.domain_statistics else c.normalization
-        self.encoder = Encoder(c.latent, x.channels, c.width, x.size, normalization, standardize=added.standardize)
-        self.classifier = nn.Sequential(nn.Linear(c.latent, 128), nn.ReLU(), nn.Linear(128, x.classes))
+        self.encoder = Encoder(c.latent, x.channels, c.width, x.size, normalization,
+                               standardize=added.standardize)
+        self.classifier = nn.Sequential(nn.Linear(c.latent, 128), nn.ReLU(),
+                                        nn.Linear(128, x.classes))
         self.discriminator = Discriminator(c.latent * (x.classes if added.conditional else 1))
         for head in (self.encoder.mu, self.encoder.log_sigma):
-            head.requires_grad_(False)                                  # codes are for a decoder
+            head.requires_grad_(False)  # codes are for a decoder
 
     def learners(self) -> list[Learner]:
-        """As those of CDLM: SGD for the encoder, Adam for the rest, rates that fall linearly to 0."""
+        """As those of CDLM: SGD for the encoder, Adam for the rest, rates that fall linearly
+        to 0."""
         c = self.config
         encoder = tuple(p for p in self.encoder.parameters() if p.requires_grad)
-        return [Learner("phi", encoder, c.lr_phi, "sgd", c.momentum, linear_decay),
-                *(Learner(name, tuple(part.parameters()), c.lr_theta, schedule=linear_decay)
-                  for name, part in (("theta_T", self.classifier), ("xi", self.discriminator)))]
+        return [Learner("phi", encoder, c.lr_phi, "sgd", c.momentum, linear_decay), *(
+            Learner(name, tuple(part.parameters()), c.lr_theta, schedule=linear_decay)
+            for name, part in (("theta_T", self.classifier), ("xi", self.discriminator)))]
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
@@ -97,8 +108,10 @@ class Plain(Method):
         return self.classifier(self.features(x))
 
 
-def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Task, adversarial loss, entropy and self-training; the discriminator learns even where the reversal is 0."""
+def plain_losses(method: Plain, batch: DomainBatch,
+                 progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Task, adversarial loss, entropy and self-training; the discriminator learns even where
+    the reversal is 0."""
     c = method.config.additions
     set_chunks(method.encoder, 2)
     with facing(method.encoder, "both"):
@@ -107,11 +120,14 @@ def plain_losses(method: Plain, batch: DomainBatch, progress: float) -> tuple[Te
     logits_s, logits_t = logits.chunk(2)
     seen = conditioned(h, logits) if c.conditional else h
     strength = reversal_strength(progress, method.config.reversal)
-    adv = adversarial_loss(*full(method.discriminator(reverse_gradient(seen, strength))).chunk(2))
-    task, entropy, own = F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t), logits.new_zeros(())
+    adv = adversarial_loss(
+        *full(method.discriminator(reverse_gradient(seen, strength))).chunk(2))
+    task, entropy, own = (F.cross_entropy(logits_s, batch.y_s), prediction_entropy(logits_t),
+                          logits.new_zeros(()))
     if c.self_training:
         set_chunks(method.encoder, 1)
         with facing(method.encoder, "guest"):
-            own = self_training_loss(full(method.logits(second_view(batch))), logits_t, c.confidence)
+            own = self_training_loss(full(method.logits(second_view(batch))), logits_t,
+                                     c.confidence)
     losses = {"task": task, "adv": adv, "entropy": entropy, "own": own}
     return objective(losses, plain_table(method.config, progress)), losses

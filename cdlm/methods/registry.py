@@ -35,7 +35,10 @@ METHODS: dict[str, tuple[type[Method], type]] = {
 
 
 def build_config(method: str, settings: dict[str, object]) -> Settings:
-    """The method's config with ``settings`` in place. Raises RunError for unknown methods and names, wrong types and values."""
+    """The method's config with ``settings`` in place.
+
+    Raises RunError for unknown methods and names, wrong types and values.
+    """
     if method not in METHODS:
         raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     try:
@@ -45,11 +48,16 @@ def build_config(method: str, settings: dict[str, object]) -> Settings:
 
 
 def build_augment(settings: dict[str, float]) -> Augment | None:
-    """The random changes of a run, None for none. Raises RunError for names there are not and for what is not a number."""
+    """The random changes of a run, None for none.
+
+    Raises RunError for names there are not and for what is not a number.
+    """
     known = [change.name for change in fields(Augment)]
     for name, value in settings.items():
         if name not in known:
-            raise RunError(f"images cannot be augmented by {name!r}; there is: {', '.join(known)}")
+            raise RunError(
+                f"images cannot be augmented by {name!r}; there is: {', '.join(known)}")
         if type(value) not in (int, float) or not 0 <= value < math.inf:
-            raise RunError(f"augmentation {name} must be a number that is not negative, not {value!r}")
+            raise RunError(
+                f"augmentation {name} must be a number that is not negative, not {value!r}")
     return Augment(**settings) if settings else None

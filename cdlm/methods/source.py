@@ -29,12 +29,15 @@ class SourceConfig(Settings):
 
 
 class SourceOnly(Method):
-    """A classifier trained on labeled source images; target images are handed to it and never used."""
+    """A classifier trained on labeled source images; target images are handed to it and never
+    used."""
 
-    def __init__(self, config: SourceConfig | None = None, images: Images | None = None) -> None:
+    def __init__(self, config: SourceConfig | None = None,
+                 images: Images | None = None) -> None:
         super().__init__()
         self.config, self.images = config or SourceConfig(), images or Images()
-        self.classifier = TaskClassifier(self.images.channels, self.config.width, self.images.classes, self.images.size)
+        self.classifier = TaskClassifier(self.images.channels, self.config.width,
+                                         self.images.classes, self.images.size)
 
     def learners(self) -> list[Learner]:
         """The classifier, by Adam with a constant step size."""

@@ -29,22 +29,26 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x), (batch, latent) each."""
-        features = self.trunk(x)                                        # h', (batch, 8 * width)
+        features = self.trunk(x)  # h', (batch, 8 * width)
         return self.mu(features), self.log_sigma(features).clamp(-6, 3).exp()
 
     def decode(self, z: Tensor) -> Tensor:
-        """Mean of p(x|z): codes (batch, latent) to images (batch, channels, 28, 28) in [-1, 1]."""
+        """Mean of p(x|z): codes (batch, latent) to images (batch, channels, 28, 28) in
+        [-1, 1]."""
         return self.decoder(z)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstruction of ``x`` from one sample of its code, with ``mu`` and ``sigma`` of that code."""
+    def forward(self, x: Tensor,
+                generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Reconstruction of ``x`` from one sample of its code, with ``mu`` and ``sigma`` of
+        that code."""
         mu, sigma = self.encode(x)
         eps = torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
         return self.decode(reparameterize(mu, sigma, eps)), mu, sigma
 
     def loss(self, x: Tensor, generator: torch.Generator | None = None, beta: float = 1.0,
              reduction: str = "sum") -> dict[str, Tensor]:
-        """Reconstruction loss "rec", divergence "kl", and "loss" = rec + beta * kl: scalars, averaged over the batch."""
+        """Reconstruction loss "rec", divergence "kl", and "loss" = rec + beta * kl: scalars,
+        averaged over the batch."""
         x_hat, mu, sigma = self(x, generator)
         rec, kl = reconstruction_loss(x_hat, x, reduction), kl_divergence(mu, sigma, reduction)
         return {"loss": rec + beta * kl, "rec": rec, "kl": kl}

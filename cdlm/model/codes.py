@@ -30,10 +30,13 @@ class Codes(NamedTuple):
 
 def cross_codes(s: Encoded, t: Encoded, generator: torch.Generator,
                 gamma1: float = 1.0, gamma2: float = 0.1) -> Codes:
-    """Lines 4-5 of Algorithm 1: modulate each domain's code by the other's features; each code has its own noise."""
+    """Lines 4-5 of Algorithm 1: modulate each domain's code by the other's features; each code
+    has its own noise."""
     return Codes(
-        z_st=modulate(s.mu, s.sigma, t.h, noise_like(s.mu, generator), gamma1, gamma2),       # Eq. 1
-        z_ts=modulate(t.mu, t.sigma, s.h, noise_like(t.mu, generator), gamma1, gamma2),       # Eq. 2
+        # Eq. 1
+        z_st=modulate(s.mu, s.sigma, t.h, noise_like(s.mu, generator), gamma1, gamma2),
+        # Eq. 2
+        z_ts=modulate(t.mu, t.sigma, s.h, noise_like(t.mu, generator), gamma1, gamma2),
         u_s=gamma1 * s.h + gamma2 * noise_like(s.h, generator),
         u_t=gamma1 * t.h + gamma2 * noise_like(t.h, generator),
     )

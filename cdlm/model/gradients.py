@@ -40,19 +40,23 @@ class GradientReversal(torch.autograd.Function):
 
 
 def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
-    """``x`` itself, whose gradient comes back reversed and scaled by ``strength`` (Ganin et al., 2016)."""
+    """``x`` itself, whose gradient comes back reversed and scaled by ``strength``
+    (Ganin et al., 2016)."""
     return GradientReversal.apply(x, strength)
 
 
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
-    """Warm-up of the reversal: 0 at ``progress`` 0, close to ``maximum`` from about a half of training on."""
+    """Warm-up of the reversal: 0 at ``progress`` 0, close to ``maximum`` from about a half of
+    training on."""
     return maximum * (2 / (1 + math.exp(-10 * progress)) - 1)
 
 
 # 40_cdlm: Who is updated by what
 
-def set_gradients(objective: Tensor, parameters: Sequence[nn.Parameter], retain_graph: bool = False) -> None:
-    """Put d ``objective`` / d ``parameters`` into the ``.grad`` of these parameters, and of no others."""
+def set_gradients(objective: Tensor, parameters: Sequence[nn.Parameter],
+                  retain_graph: bool = False) -> None:
+    """Put d ``objective`` / d ``parameters`` into the ``.grad`` of these parameters, and of no
+    others."""
     gradients = torch.autograd.grad(objective, parameters, retain_graph=retain_graph)
     for parameter, gradient in zip(parameters, gradients):
         parameter.grad = gradient
@@ -61,20 +65,23 @@ def set_gradients(objective: Tensor, parameters: Sequence[nn.Parameter], retain_
 # 72_algorithm: Three ways out
 
 class Reach(NamedTuple):
-    """Three times the same output of a network; what is computed from each of them reaches someone else."""
+    """Three times the same output of a network; what is computed from each of them reaches
+    someone else."""
 
-    both: Tensor            # the gradient goes into the network's parameters and on to its input
-    input: Tensor           # to the input only
-    network: Tensor         # into the parameters only
+    both: Tensor        # the gradient goes into the network's parameters and on to its input
+    input: Tensor       # to the input only
+    network: Tensor     # into the parameters only
 
 
 # 72_algorithm: One pass: a seam between two networks
 
 class Seam(torch.autograd.Function):
-    """One pass forward through a network, two gradients back: one for its input, another for its parameters."""
+    """One pass forward through a network, two gradients back: one for its input, another for
+    its parameters."""
 
     @staticmethod
-    def forward(ctx, network: nn.Module, reaching: int, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx, network: nn.Module, reaching: int, z: Tensor,
+                *parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         with torch.enable_grad():
             first, rest = z[:reaching].detach().requires_grad_(), z[reaching:].detach()
             parts = [network(part) for part in (first, rest) if len(part)]
@@ -85,23 +92,27 @@ class Seam(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, both: Tensor | None, to_input: Tensor | None, to_network: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx, both: Tensor | None, to_input: Tensor | None,
+                 to_network: Tensor | None) -> tuple[Tensor | None, ...]:
         def total(*gradients: Tensor | None) -> Tensor | None:
             there = [g for g in gradients if g is not None]
             return sum(there[1:], there[0]) if there else None
         reaching, after = total(both, to_input), total(both, to_network)
         n, gradient = len(ctx.first), None
         if reaching is not None and n:
-            inner, = torch.autograd.grad(ctx.parts[0], ctx.first, reaching[:n], retain_graph=after is not None)
+            inner, = torch.autograd.grad(ctx.parts[0], ctx.first, reaching[:n],
+                                         retain_graph=after is not None)
             gradient = torch.cat([inner, inner.new_zeros(len(reaching) - n, *inner.shape[1:])])
         if after is None:
             return None, None, gradient, *(None for _ in ctx.parameters)
         cut = [n, len(after) - n] if 0 < n < len(after) else [len(after)]
-        return None, None, gradient, *torch.autograd.grad(ctx.parts, ctx.parameters, after.split(cut), allow_unused=True)
+        return None, None, gradient, *torch.autograd.grad(ctx.parts, ctx.parameters,
+                                                          after.split(cut), allow_unused=True)
 
 
 def seam(network: nn.Module, z: Tensor, reaching: int) -> Reach:
-    """Output of ``network`` for ``z`` (N, ...) three times, with a gradient to the input for the first ``reaching`` rows only.
+    """Output of ``network`` for ``z`` (N, ...) three times, with a gradient to the input for
+    the first ``reaching`` rows only.
 
     Every row goes through the network once. What comes back cannot be differentiated again.
     """

@@ -28,8 +28,9 @@ __all__ = [
 def kl_divergence(mu: Tensor, sigma: Tensor, reduction: str = "sum") -> Tensor:
     """KL(N(mu, diag sigma^2) || N(0, I)) in nats, averaged over the batch; a scalar.
 
-    ``mu`` and ``sigma`` > 0 are (batch, latent). Over the latent dimensions ``reduction`` is "sum" (the divergence
-    itself) or "mean". Raises ValueError for another reduction or for shapes that differ.
+    ``mu`` and ``sigma`` > 0 are (batch, latent). Over the latent dimensions ``reduction`` is
+    "sum" (the divergence itself) or "mean". Raises ValueError for another reduction or for
+    shapes that differ.
     """
     check_same_shape(mu, sigma)
     return _reduce(0.5 * (mu**2 + sigma**2 - 1) - sigma.log(), reduction)
@@ -43,7 +44,8 @@ def check_same_shape(*tensors: Tensor) -> None:
 
 
 def _reduce(terms: Tensor, reduction: str) -> Tensor:
-    """Sum or mean of ``terms`` (batch, ...) over all but the first dimension, then the mean over the batch."""
+    """Sum or mean of ``terms`` (batch, ...) over all but the first dimension, then the mean
+    over the batch."""
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction is {reduction!r}; it must be "sum" or "mean"')
     return getattr(terms.flatten(1), reduction)(1).mean()
@@ -54,29 +56,35 @@ def _reduce(terms: Tensor, reduction: str) -> Tensor:
 def reconstruction_loss(x_hat: Tensor, x: Tensor, reduction: str = "sum") -> Tensor:
     """Squared error between images, averaged over the batch; a scalar.
 
-    ``x_hat`` and ``x`` are (batch, C, H, W), of one shape. Over channels and pixels ``reduction`` is "sum" or "mean".
-    Raises ValueError for another reduction or for shapes that differ.
+    ``x_hat`` and ``x`` are (batch, C, H, W), of one shape. Over channels and pixels
+    ``reduction`` is "sum" or "mean". Raises ValueError for another reduction or for shapes
+    that differ.
     """
     check_same_shape(x_hat, x)
     return _reduce((x_hat - x) ** 2, reduction)
 
 
 def elbo(x_hat: Tensor, x: Tensor, mu: Tensor, sigma: Tensor, variance: float = 0.5) -> Tensor:
-    """Lower bound on log p(x) in nats per image, estimated with one sample of each code; a scalar.
+    """Lower bound on log p(x) in nats per image, estimated with one sample of each code; a
+    scalar.
 
-    The likelihood is N(x_hat, variance * I): with the default 1/2, minus the bound is the summed squared error plus
-    the divergence plus a constant. Images are (batch, C, H, W), ``mu`` and ``sigma`` > 0 are (batch, latent).
+    The likelihood is N(x_hat, variance * I): with the default 1/2, minus the bound is the
+    summed squared error plus the divergence plus a constant. Images are (batch, C, H, W),
+    ``mu`` and ``sigma`` > 0 are (batch, latent).
     """
     log_normalizer = 0.5 * x[0].numel() * math.log(2 * math.pi * variance)
-    return -reconstruction_loss(x_hat, x) / (2 * variance) - log_normalizer - kl_divergence(mu, sigma)
+    return (-reconstruction_loss(x_hat, x) / (2 * variance) - log_normalizer
+            - kl_divergence(mu, sigma))
 
 
 # 40_cdlm: The discriminator, and how to learn against it
 
 def adversarial_loss(logits_s: Tensor, logits_t: Tensor) -> Tensor:
-    """Cross-entropy of the domain guess: the negative of Eq. 19, and Eq. 24 without its redundant indicators.
+    """Cross-entropy of the domain guess: the negative of Eq. 19, and Eq. 24 without its
+    redundant indicators.
 
-    The logits, (batch,) each, are positive where the discriminator says "source". A guess at random costs 2 log 2.
+    The logits, (batch,) each, are positive where the discriminator says "source". A guess at
+    random costs 2 log 2.
     """
     return F.softplus(-logits_s).mean() + F.softplus(logits_t).mean()
 
@@ -84,34 +92,42 @@ def adversarial_loss(logits_s: Tensor, logits_t: Tensor) -> Tensor:
 # 40_cdlm: The losses
 
 def consistency_loss(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
-                     beta1: float = 0.1, beta2: float = 0.01, reduction: str = "sum") -> Tensor:
-    """Eq. 20 as squared error between images, (batch, C, H, W) each; ``reduction`` over pixels, "sum" or "mean"."""
+                     beta1: float = 0.1, beta2: float = 0.01,
+                     reduction: str = "sum") -> Tensor:
+    """Eq. 20 as squared error between images, (batch, C, H, W) each; ``reduction`` over
+    pixels, "sum" or "mean"."""
     return (beta1 * reconstruction_loss(x_hat_st, x_tilde_s, reduction)
             + beta2 * reconstruction_loss(x_hat_ts, x_tilde_t, reduction))
 
 
 # 54_objective: Equation 20: two images, or two likelihoods?
 
-def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t: Tensor, x_hat_ts: Tensor,
-                           x_tilde_t: Tensor, beta1: float = 0.1, beta2: float = 0.01, variance: float = 0.5) -> Tensor:
-    """Eq. 20 as printed: squared differences of log-likelihoods of the observed images, averaged over the batch; a scalar.
+def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t: Tensor,
+                           x_hat_ts: Tensor, x_tilde_t: Tensor, beta1: float = 0.1,
+                           beta2: float = 0.01, variance: float = 0.5) -> Tensor:
+    """Eq. 20 as printed: squared differences of log-likelihoods of the observed images,
+    averaged over the batch; a scalar.
 
-    Images are (batch, C, H, W); generations are means of Gaussians of this ``variance``. Not the loss that is trained.
-    Raises ValueError where the shapes of one domain differ.
+    Images are (batch, C, H, W); generations are means of Gaussians of this ``variance``. Not
+    the loss that is trained. Raises ValueError where the shapes of one domain differ.
     """
     def squared(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
         check_same_shape(x, first, second)
-        difference = ((first - second) * (2 * x - first - second)).flatten(1).sum(1) / (2 * variance)      # (batch,)
+        # (batch,)
+        difference = (
+            ((first - second) * (2 * x - first - second)).flatten(1).sum(1) / (2 * variance))
         return difference.square().mean()
-    return beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t)
+    return (
+        beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t))
 
 
 def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
                    beta1: float = 0.1, beta2: float = 0.01, reduction: str = "sum") -> Tensor:
-    """The L1 variant of Eq. 20: absolute error, ``reduction`` over pixels, mean over the batch; a scalar.
+    """The L1 variant of Eq. 20: absolute error, ``reduction`` over pixels, mean over the
+    batch; a scalar.
 
-    Images are (batch, C, H, W). Raises ValueError for a reduction other than "sum" and "mean", and
-    where the shapes of one domain differ.
+    Images are (batch, C, H, W). Raises ValueError for a reduction other than "sum" and "mean",
+    and where the shapes of one domain differ.
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction is {reduction!r}; it must be "sum" or "mean"')

@@ -39,7 +39,8 @@ __all__ = [
 # 74_runs: Where a run lives until it is finished
 
 CHECKPOINT, SNAPSHOT_FILE, LOCK = "checkpoint.safetensors", "snapshots.json", ".lock"
-OWN_FILES = (CHECKPOINT, SNAPSHOT_FILE, LOCK, "config.json", "log.csv", "weights.safetensors", "metrics.json")
+OWN_FILES = (CHECKPOINT, SNAPSHOT_FILE, LOCK, "config.json", "log.csv", "weights.safetensors",
+             "metrics.json")
 
 
 def partial_of(out: Path) -> Path:
@@ -54,14 +55,19 @@ def check_free(out: Path) -> None:
 
 
 def claim(folder: Path, spec: RunSpec) -> None:
-    """Make sure that a folder is empty, or of an unfinished run of ``spec``. Raises RunError for any other."""
+    """Make sure that a folder is empty, or of an unfinished run of ``spec``.
+
+    Raises RunError for any other.
+    """
     if (folder / "config.json").exists():
         there, here = asdict(load_spec(folder)), asdict(spec)
         if difference := compare_runs(there, here):
-            raise RunError(f"{folder} holds another unfinished run: {difference}; give its settings to resume it, "
-                           "name another folder, or remove it")
-    elif others := [path.name for path in folder.iterdir() if path.name not in OWN_FILES and path.name[0] != "."]:
-        raise RunError(f"{folder} is needed to work in, and holds {others[0]}; name another folder, or remove it")
+            raise RunError(f"{folder} holds another unfinished run: {difference}; give its "
+                           "settings to resume it, name another folder, or remove it")
+    elif others := [path.name for path in folder.iterdir()
+                    if path.name not in OWN_FILES and path.name[0] != "."]:
+        raise RunError(f"{folder} is needed to work in, and holds {others[0]}; "
+                       "name another folder, or remove it")
     for name in OWN_FILES:
         sweep(folder / name)
     write_json(folder / "config.json", asdict(spec))
@@ -77,10 +83,12 @@ def discard(folder: Path) -> None:
 
 @contextmanager
 def partial_folder(out: Path, spec: RunSpec) -> Iterator[Path]:
-    """The folder that a run of ``spec`` works in, alone; it becomes ``out`` when the block ends well.
+    """The folder that a run of ``spec`` works in, alone; it becomes ``out`` when the block
+    ends well.
 
-    When it does not, the folder stays if there is a checkpoint in it. Raises RunError if another process is at work
-    there, if it holds another run, if ``out`` is not free, or if it cannot be written.
+    When it does not, the folder stays if there is a checkpoint in it. Raises RunError if
+    another process is at work there, if it holds another run, if ``out`` is not free, or if it
+    cannot be written.
     """
     check_free(out)
     folder = partial_of(out)
@@ -89,11 +97,13 @@ def partial_folder(out: Path, spec: RunSpec) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise RunError(f"another process is at work in {folder}; wait for it, or name another folder") from None
+        raise RunError(f"another process is at work in {folder}; wait for it, "
+                       "or name another folder") from None
     except OSError as error:
-        raise RunError(f"cannot write to {folder}: {error.strerror}; name another folder") from None
+        raise RunError(
+            f"cannot write to {folder}: {error.strerror}; name another folder") from None
     try:
-        check_free(out)                                             # it may have been finished just now
+        check_free(out)  # it may have been finished just now
         claim(folder, spec)
         with kept_if_resumable(folder):
             yield folder
@@ -111,15 +121,17 @@ def kept_if_resumable(folder: Path) -> Iterator[None]:
         if not (folder / CHECKPOINT).exists():
             discard(folder)
         elif isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
-            raise Interrupted("interrupted; the same command resumes it from its last checkpoint") from None
+            raise Interrupted(
+                "interrupted; the same command resumes it from its last checkpoint") from None
         raise
 
 
 def finish(folder: Path, out: Path, release: Callable[[], object]) -> None:
-    """Remove what only a resumed run needs, and give the folder its name; ``release`` opens its lock where it must be open."""
+    """Remove what only a resumed run needs, and give the folder its name; ``release`` opens
+    its lock where it must be open."""
     (folder / CHECKPOINT).unlink(missing_ok=True)
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
-    if os.name == "nt":                                             # where a folder with an open file cannot be renamed
+    if os.name == "nt":  # where a folder with an open file cannot be renamed
         release()
     os.replace(folder, out)
     flush(out.parent)
@@ -128,7 +140,8 @@ def finish(folder: Path, out: Path, release: Callable[[], object]) -> None:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``out`` when the block ends well, and vanishes when it does not.
+    """A temporary folder that becomes ``out`` when the block ends well, and vanishes when it
+    does not.
 
     Raises RunError if ``out`` exists and is not empty, or cannot be written.
     """
@@ -137,7 +150,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     except OSError as error:
-        raise RunError(f"cannot write to {out.parent}: {error.strerror}; name another folder") from None
+        raise RunError(
+            f"cannot write to {out.parent}: {error.strerror}; name another folder") from None
     try:
         yield temporary
         temporary.chmod(0o755)
@@ -148,12 +162,14 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def working_folder(out: Path, spec: RunSpec, kept: bool, team: Team) -> Iterator[Path]:
-    """The folder that the first process of a team works in, and the others read from: partial_folder if it is ``kept``."""
+    """The folder that the first process of a team works in, and the others read from:
+    partial_folder if it is ``kept``."""
     with ExitStack() as stack:
         begun, folder = False, partial_of(out)
         try:
             if team.rank == 0:
-                folder = stack.enter_context(partial_folder(out, spec) if kept else new_folder(out))
+                folder = stack.enter_context(partial_folder(out, spec)
+                                             if kept else new_folder(out))
             begun = True
         finally:
             together = team.all_agree(begun)
@@ -167,10 +183,14 @@ def working_folder(out: Path, spec: RunSpec, kept: bool, team: Team) -> Iterator
 def load_spec(folder: Path) -> RunSpec:
     """What a stored run was asked."""
     content = read_json(folder / "config.json")
-    kinds = {"method": str, "source": str, "target": str, "seed": int, "steps": int, "batch_size": int,
-             "settings": dict, "size": str, "precision": str, "augment": dict, "strong": dict}
-    content = {"size": "sample", "precision": "float32", "augment": {}, "strong": {}} | content              # older runs do not say
-    if set(content) != set(kinds) or not all(type(content[name]) is kind for name, kind in kinds.items()):
+    kinds = {"method": str, "source": str, "target": str, "seed": int, "steps": int,
+             "batch_size": int, "settings": dict, "size": str, "precision": str,
+             "augment": dict, "strong": dict}
+    # older runs do not say
+    content = {"size": "sample", "precision": "float32", "augment": {}, "strong": {}} | content
+    if set(content) != set(kinds) or not all(type(content[name]) is kind
+                                             for name, kind in kinds.items()):
         expected = ", ".join(f"{name}: {kind.__name__}" for name, kind in kinds.items())
-        raise RunError(f"{folder / 'config.json'} is not the config of a run; it should hold {expected}")
+        raise RunError(
+            f"{folder / 'config.json'} is not the config of a run; it should hold {expected}")
     return RunSpec(**content)

@@ -17,12 +17,13 @@ __all__ = ["OLD_NAMES", "metric_values", "read_record", "read_records", "record_
 
 # 02_records: Reading a record
 
-OLD_NAMES = {"source": "source-only", "source-bare": "source-only-bare", "target": "target-only",
-             "dann": "adversarial", "dann-bare": "adversarial-bare"}
+OLD_NAMES = {"source": "source-only", "source-bare": "source-only-bare",
+             "target": "target-only", "dann": "adversarial", "dann-bare": "adversarial-bare"}
 
 
 def record_path(name: str, results: Path) -> Path:
-    """Where a record lies: under ``name``, or under the other name that its variant has or had."""
+    """Where a record lies: under ``name``, or under the other name that its variant has or
+    had."""
     path, words = results / f"{name}.json", name.split("_")
     renamed = OLD_NAMES | {new: old for old, new in OLD_NAMES.items()}
     if path.exists() or len(words) != 3 or words[1] not in renamed:
@@ -32,12 +33,14 @@ def record_path(name: str, results: Path) -> Path:
 
 
 def read_record(name: str, results: Path = Path("results")) -> dict:
-    """A record by name from ``results``, which for a chapter is the folder beside it; old names will do."""
+    """A record by name from ``results``, which for a chapter is the folder beside it; old
+    names will do."""
     return read_json(record_path(name, results))
 
 
 def read_records(folder: Path, pattern: str) -> dict[Path, dict]:
-    """The records in a folder whose file names match ``pattern``, by file, in the order of their names.
+    """The records in a folder whose file names match ``pattern``, by file, in the order of
+    their names.
 
     It announces what it looks for, so that a record that comes later is known to matter.
     """

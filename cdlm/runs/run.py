@@ -46,19 +46,22 @@ __all__ = [
 # 74_runs: Running
 
 def measure(method: Method, source: Domain, target: Domain) -> dict[str, float]:
-    """Accuracy on the test images of both domains, in test mode; of a domain without classes there is none."""
+    """Accuracy on the test images of both domains, in test mode; of a domain without classes
+    there is none."""
     method.eval()
     found = {}
     for side, domain in (("source", source), ("target", target)):
         if domain.classes:
             with facing(method, side):
-                found[f"{side}_accuracy"] = accuracy(predict(method.logits, domain.test.images), domain.test.labels)
+                found[f"{side}_accuracy"] = accuracy(
+                    predict(method.logits, domain.test.images), domain.test.labels)
     return found
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """What a run measures: ``final`` after its training, and ``glance`` at ``snapshots`` evenly spaced steps of it."""
+    """What a run measures: ``final`` after its training, and ``glance`` at ``snapshots``
+    evenly spaced steps of it."""
 
     snapshots: int = 0
     glance: Callable[[Method, Domain, Domain], dict] = measure
@@ -73,7 +76,8 @@ def data_checksums(source: Domain, target: Domain) -> dict[str, str]:
 
 @contextmanager
 def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
-    """A function that adds a row to a new CSV file, readable at once; with no path, one that does nothing."""
+    """A function that adds a row to a new CSV file, readable at once; with no path, one that
+    does nothing."""
     if path is None:
         yield lambda row: None
         return
@@ -88,16 +92,20 @@ def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
 
 
 class Snapshots:
-    """What a method was found to be at evenly spaced steps of its training; ``take`` is called with each row of the log."""
+    """What a method was found to be at evenly spaced steps of its training; ``take`` is called
+    with each row of the log."""
 
     def __init__(self, path: Path, method: Method, domains: Sequence[Domain], steps: int,
                  measuring: Measuring, clock: Callable[[], float]) -> None:
-        self.path, self.method, self.domains, self.measuring, self.clock = path, method, domains, measuring, clock
-        self.due = [round(steps * (i + 1) / measuring.snapshots) for i in range(measuring.snapshots)]
+        self.path, self.method, self.domains, self.measuring, self.clock = (
+            path, method, domains, measuring, clock)
+        self.due = [round(steps * (i + 1) / measuring.snapshots)
+                    for i in range(measuring.snapshots)]
         self.found: list[dict] = read_json(path)["snapshots"] if path.exists() else []
 
     def take(self, step: int) -> None:
-        """Measure, if a snapshot is due at ``step`` or was due since the last one, and keep it."""
+        """Measure, if a snapshot is due at ``step`` or was due since the last one, and keep
+        it."""
         last = self.found[-1]["step"] if self.found else 0
         if step <= last or not any(last < due <= step for due in self.due):
             return
@@ -109,37 +117,45 @@ class Snapshots:
 
 
 def check_work(spec: RunSpec, team: Team) -> None:
-    """Raise RunError for settings and a precision there are not, and for a batch that cannot be shared evenly."""
+    """Raise RunError for settings and a precision there are not, and for a batch that cannot
+    be shared evenly."""
     config = build_config(spec.method, spec.settings)
     build_augment(spec.augment), build_augment(spec.strong)
     if METHODS[spec.method][0].needs_second_view(config) and not spec.strong:
-        raise RunError("self-training needs target images changed strongly: give such changes, or set self_training=0.0")
+        raise RunError("self-training needs target images changed strongly: "
+                       "give such changes, or set self_training=0.0")
     if spec.precision not in ("float32", "bfloat16"):
         raise RunError(f"precision is {spec.precision!r}; it must be float32 or bfloat16")
     if spec.batch_size % team.size:
-        raise RunError(f"a batch of {spec.batch_size} cannot be shared evenly by {team.size} processes")
+        raise RunError(
+            f"a batch of {spec.batch_size} cannot be shared evenly by {team.size} processes")
 
 
-def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], None] | None = None, log_every: int = 50,
+def run(spec: RunSpec, out: Path, device: str = "cpu",
+        report: Callable[[dict], None] | None = None, log_every: int = 50,
         checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False,
         measuring: Measuring | None = None) -> dict:
-    """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return the metrics.
+    """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return
+    the metrics.
 
-    A run that was killed goes on from its last checkpoint, made every ``checkpoint_every`` steps (0: never). Of several
-    processes that torchrun has started, the first one measures and stores; the others return no metrics. ``measuring``
-    says what is measured beside the accuracies; ``seconds`` are those of training and snapshots.
+    A run that was killed goes on from its last checkpoint, made every ``checkpoint_every``
+    steps (0: never). Of several processes that torchrun has started, the first one measures
+    and stores; the others return no metrics. ``measuring`` says what is measured beside the
+    accuracies; ``seconds`` are those of training and snapshots.
     """
     measuring = measuring or Measuring()
     with team_of(device) as team:
-        check_work(spec, team)                                      # before data are read, which may take a while
+        check_work(spec, team)  # before data are read, which may take a while
         source, target = load_pair(spec)
         spec = replace(spec, size=found_size(source, target)) if "best" in spec.size else spec
         method, kept, first = build_method(spec, source), checkpoint_every > 0, team.rank == 0
-        with working_folder(out, spec, kept, team) as folder, log_table(folder / "log.csv" if first else None) as add:
+        with (working_folder(out, spec, kept, team) as folder,
+              log_table(folder / "log.csv" if first else None) as add):
             start, path = time.monotonic(), folder / CHECKPOINT
             if kept and path.exists():
                 start -= read_checkpoint(path).seconds
-            there = [replace(d, train=d.train.to(team.device), test=d.test.to(team.device)) for d in (source, target)]
+            there = [replace(d, train=d.train.to(team.device), test=d.test.to(team.device))
+                     for d in (source, target)]
             course = Snapshots(folder / SNAPSHOT_FILE, method, there, spec.steps, measuring,
                                lambda: time.monotonic() - start)
             def tell(row: dict) -> None:
@@ -155,10 +171,14 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
             seconds = time.monotonic() - start
             if not first:
                 return {}
-            method.cpu().to(memory_format=torch.contiguous_format)     # as safetensors wants weights
-            engine = {"device": device, "processes": team.size, "channels_last": channels_last, "compile": compile}
-            metrics = {**measuring.final(method, source, target), "selection": "last iteration", "seconds": round(seconds, 1),
-                       "data": data_checksums(source, target), "provenance": provenance(device) | {"engine": engine}, "log": log}
+            # as safetensors wants weights
+            method.cpu().to(memory_format=torch.contiguous_format)
+            engine = {"device": device, "processes": team.size, "channels_last": channels_last,
+                      "compile": compile}
+            metrics = {**measuring.final(method, source, target),
+                       "selection": "last iteration", "seconds": round(seconds, 1),
+                       "data": data_checksums(source, target),
+                       "provenance": provenance(device) | {"engine": engine}, "log": log}
             if course.found:
                 metrics["snapshots"] = course.found
             with replacing(folder / "weights.safetensors") as temporary:
@@ -171,7 +191,10 @@ def run(spec: RunSpec, out: Path, device: str = "cpu", report: Callable[[dict], 
 # 74_runs: Reading a run back
 
 def load_run(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
-    """A stored run: its spec, its trained method, and its two domains. Raises RunError for whatever is not in order."""
+    """A stored run: its spec, its trained method, and its two domains.
+
+    Raises RunError for whatever is not in order.
+    """
     spec = load_spec(folder)
     source, target = load_pair(spec)
     method = build_method(spec, source)
@@ -183,7 +206,8 @@ def load_run(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
     except (SafetensorError, OSError):
         raise RunError(f"{path} is damaged; restore it, or train again") from None
     except RuntimeError:
-        raise RunError(f"{path} does not fit the networks of config.json beside it; was one replaced?") from None
+        raise RunError(f"{path} does not fit the networks of config.json beside it; "
+                       "was one replaced?") from None
     return spec, method.eval(), source, target
 
 
@@ -192,16 +216,20 @@ def evaluate(folder: Path) -> dict[str, float]:
     _, method, source, target = load_run(folder)
     stored = read_json(folder / "metrics.json").get("data")
     if stored != data_checksums(source, target):
-        raise RunError(f"the data are not those that {folder} was measured on; its number cannot be compared")
+        raise RunError(f"the data are not those that {folder} was measured on; "
+                       "its number cannot be compared")
     return measure(method, source, target)
 
 
 # 74_runs: From runs to a record
 
 def joined_record(folders: Iterable[Path]) -> dict:
-    """A record of runs that differ in their seed only, in the order of their seeds. Raises RunError if they do not."""
-    runs = sorted(({"spec": asdict(load_spec(f)), "metrics": read_json(f / "metrics.json")} for f in folders),
-                  key=lambda r: r["spec"]["seed"])
+    """A record of runs that differ in their seed only, in the order of their seeds.
+
+    Raises RunError if they do not.
+    """
+    runs = sorted(({"spec": asdict(load_spec(f)), "metrics": read_json(f / "metrics.json")}
+                   for f in folders), key=lambda r: r["spec"]["seed"])
     without_seed = [{k: v for k, v in r["spec"].items() if k != "seed"} for r in runs]
     if not runs or any(spec != without_seed[0] for spec in without_seed):
         raise RunError("a record wants runs that differ in their seed only")

@@ -23,7 +23,10 @@ __all__ = ["RunSpec", "build_method", "found_size", "load_pair", "open_at", "siz
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that a run follows from. ``settings`` are fields of the method's config that differ from its defaults."""
+    """Everything that a run follows from.
+
+    ``settings`` are fields of the method's config that differ from its defaults.
+    """
 
     method: str
     source: str
@@ -32,18 +35,23 @@ class RunSpec:
     steps: int = 1500
     batch_size: int = 64
     settings: dict[str, float | int | bool | str] = field(default_factory=dict)
-    size: str = "sample"                # of the data: "sample", "full", "partial", "best", or one for each, as "sample,full"
+    # of the data: "sample", "full", "partial", "best", or one for each, as "sample,full"
+    size: str = "sample"
     precision: str = "float32"          # of the networks' arithmetic: "float32" or "bfloat16"
-    augment: dict[str, float] = field(default_factory=dict)     # random changes to images of both domains, as Augment has them
-    strong: dict[str, float] = field(default_factory=dict)      # and to those target images that come a second time, if any
+    # random changes to images of both domains, as Augment has them
+    augment: dict[str, float] = field(default_factory=dict)
+    # and to those target images that come a second time, if any
+    strong: dict[str, float] = field(default_factory=dict)
 
 
 # 74_runs: The data of a run
 
 def open_at(name: str, size: str) -> OpenedDomain:
-    """A domain of the catalog, or a folder, in one of its sizes; "partial" is what a set can be made of with less files."""
+    """A domain of the catalog, or a folder, in one of its sizes; "partial" is what a set can
+    be made of with less files."""
     if size == "partial":
-        return open_domain(name, "full", **(CATALOG[name].partial or {} if name in CATALOG else {}))
+        return open_domain(name, "full",
+                           **(CATALOG[name].partial or {} if name in CATALOG else {}))
     return open_domain(name, size)
 
 
@@ -51,17 +59,20 @@ def sizes_of(spec: RunSpec) -> tuple[str, str]:
     """Size of the source's data and of the target's. Raises RunError for other words."""
     sizes = spec.size.split(",")
     if len(sizes) > 2 or not set(sizes) <= {*SIZES, "partial"}:
-        raise RunError(f"size is one of {', '.join(SIZES)}, or one for each domain, as sample,full; not {spec.size!r}")
+        raise RunError(f"size is one of {', '.join(SIZES)}, or one for each domain, "
+                       f"as sample,full; not {spec.size!r}")
     return sizes[0], sizes[-1]
 
 
 def found_size(source: OpenedDomain, target: OpenedDomain) -> str:
-    """What to write in a config for the data that were found, such as "full", or "sample,full" where they differ.
+    """What to write in a config for the data that were found, such as "full", or "sample,full"
+    where they differ.
 
     A domain whose sample is the whole set says what the other one says.
     """
     def any_will_do(domain: OpenedDomain) -> bool:
-        return domain.name in CATALOG and CATALOG[domain.name].sample_counts == CATALOG[domain.name].counts
+        return (domain.name in CATALOG
+                and CATALOG[domain.name].sample_counts == CATALOG[domain.name].counts)
     first = target.size if any_will_do(source) and target.size != "partial" else source.size
     second = source.size if any_will_do(target) and source.size != "partial" else target.size
     return first if first == second else f"{first},{second}"
@@ -70,23 +81,29 @@ def found_size(source: OpenedDomain, target: OpenedDomain) -> str:
 def load_pair(spec: RunSpec) -> tuple[OpenedDomain, OpenedDomain]:
     """Both domains of a run, with as many channels as the richer one of them.
 
-    Raises RunError for pairs that no method can take, and what open_domain raises for domains that are not to be had.
+    Raises RunError for pairs that no method can take, and what open_domain raises for domains
+    that are not to be had.
     """
-    source, target = pair = [open_at(*words) for words in zip((spec.source, spec.target), sizes_of(spec))]
+    source, target = pair = [open_at(*words)
+                             for words in zip((spec.source, spec.target), sizes_of(spec))]
     check_classes(source, target)
     if not source.classes:
-        raise RunError(f"{spec.source} has no classes to learn; a source is a folder with a folder for each class")
+        raise RunError(f"{spec.source} has no classes to learn; "
+                       "a source is a folder with a folder for each class")
     pixels = [tuple(domain.train.images.shape[2:]) for domain in pair]
     if pixels[0] != pixels[1] or pixels[0] not in ((28, 28), (32, 32), (64, 64)):
-        raise RunError(f"images of {spec.source} and {spec.target} are {' and '.join(f'{h} x {w}' for h, w in pixels)}; "
+        raise RunError(f"images of {spec.source} and {spec.target} are "
+                       f"{' and '.join(f'{h} x {w}' for h, w in pixels)}; "
                        "both must be 28 x 28, 32 x 32 or 64 x 64")
     channels = max(domain.channels for domain in pair)
-    return tuple(domain if domain.channels == channels else
-                 replace(domain, train=in_color(domain.train), test=in_color(domain.test)) for domain in pair)
+    return tuple(domain if domain.channels == channels
+                 else replace(domain, train=in_color(domain.train), test=in_color(domain.test))
+                 for domain in pair)
 
 
 def build_method(spec: RunSpec, source: Domain) -> Method:
-    """The method of a run for images like those of ``source``, its weights initialized from the seed."""
+    """The method of a run for images like those of ``source``, its weights initialized from
+    the seed."""
     config = build_config(spec.method, spec.settings)
     images = Images(source.channels, source.train.images.shape[-1], len(source.classes))
     torch.manual_seed(spec.seed)

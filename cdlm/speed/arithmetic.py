@@ -34,11 +34,14 @@ class Layer(NamedTuple):
 
     name: str
     flops: int          # multiplications and additions
-    numbers: int        # what has to be moved if each number is moved once: what is read, the weights, what is written
+    # what has to be moved if each number is moved once: what is read, the weights, what is
+    # written
+    numbers: int
 
 
 def layer_flops(layer: nn.Module, x: Tensor, y: Tensor) -> int:
-    """Multiplications and additions of a layer from ``x`` to ``y``; 0 for layers that are not linear maps."""
+    """Multiplications and additions of a layer from ``x`` to ``y``; 0 for layers that are not
+    linear maps."""
     if isinstance(layer, nn.ConvTranspose2d):
         return 2 * layer.weight.numel() * len(x) * x[0, 0].numel()
     if isinstance(layer, nn.Conv2d):
@@ -64,25 +67,31 @@ def layers_of(network: nn.Module, x: Tensor) -> list[Layer]:
 
 
 def network_flops(model: CDLM, batch_size: int) -> dict[str, tuple[int, int]]:
-    """FLOPs of a pass of ``batch_size`` images forward through each network, and those of its first layer."""
+    """FLOPs of a pass of ``batch_size`` images forward through each network, and those of its
+    first layer."""
     x, there = model.images, next(model.parameters())
-    image = there.new_zeros(2, x.channels, x.size, x.size)                      # two, and then scaled
+    image = there.new_zeros(2, x.channels, x.size, x.size)  # two, and then scaled
     code = there.new_zeros(2, model.config.networks.latent)
     read = {"encoder": image, "decoder": code, "classifier": image, "discriminator": code}
-    counts = {name: [layer.flops * batch_size // 2 for layer in layers_of(getattr(model, name), seen)]
+    counts = {name: [layer.flops * batch_size // 2
+                     for layer in layers_of(getattr(model, name), seen)]
               for name, seen in read.items()}
     return {name: (sum(found), found[0]) for name, found in counts.items()}
 
 
 PASSES = {
-    "fused": {"encoder": (2, 2, 2, 0), "decoder": (4, 4, 6, 2), "classifier": (3, 3, 3, 3), "discriminator": (2, 2, 2, 2)},
-    "lean": {"encoder": (4, 2, 2, 0), "decoder": (8, 4, 6, 2), "classifier": (6, 3, 5, 4), "discriminator": (4, 2, 2, 2)},
-    "literal": {"encoder": (4, 4, 4, 0), "decoder": (8, 6, 6, 6), "classifier": (6, 6, 6, 4), "discriminator": (4, 2, 2, 2)},
+    "fused": {"encoder": (2, 2, 2, 0), "decoder": (4, 4, 6, 2), "classifier": (3, 3, 3, 3),
+              "discriminator": (2, 2, 2, 2)},
+    "lean": {"encoder": (4, 2, 2, 0), "decoder": (8, 4, 6, 2), "classifier": (6, 3, 5, 4),
+             "discriminator": (4, 2, 2, 2)},
+    "literal": {"encoder": (4, 4, 4, 0), "decoder": (8, 6, 6, 6), "classifier": (6, 6, 6, 4),
+                "discriminator": (4, 2, 2, 2)},
 }
 
 
 def step_flops(model: CDLM, batch_size: int, written: str = "fused") -> int:
-    """FLOPs of the linear layers in one step of the default config, from the shapes of layers and ``PASSES``."""
+    """FLOPs of the linear layers in one step of the default config, from the shapes of layers
+    and ``PASSES``."""
     total = 0
     for name, (whole, first) in network_flops(model, batch_size).items():
         forward, weights, data, through_first = PASSES[written][name]
@@ -91,13 +100,15 @@ def step_flops(model: CDLM, batch_size: int, written: str = "fused") -> int:
 
 
 class FlopCount(TorchDispatchMode):
-    """Counts the multiplications and additions of what is done inside of it, by PyTorch's own formulas."""
+    """Counts the multiplications and additions of what is done inside of it, by PyTorch's own
+    formulas."""
 
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
 
-    def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+    def __torch_dispatch__(self, func: Callable, types: tuple, args: tuple = (),
+                           kwargs: dict | None = None) -> object:
         out = func(*args, **(kwargs or {}))
         formula = flop_registry.get(func._overloadpacket)
         self.total += formula(*args, **(kwargs or {}), out_val=out) if formula else 0

@@ -24,15 +24,19 @@ __all__ = ["PlainMNIST", "bench_data", "seconds_each"]
 # 60_data: Is it fast?
 
 class PlainMNIST(datasets.MNIST):
-    """A split as torchvision's own MNIST: image by image, through Pillow, to a normalized tensor."""
+    """A split as torchvision's own MNIST: image by image, through Pillow, to a normalized
+    tensor."""
 
     def __init__(self, split: Split) -> None:
         self.data, self.targets, self.target_transform = split.images[:, 0], split.labels, None
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize(0.5, 0.5)])
 
 
-def seconds_each(work: Callable[[], object], times: int, device: str, rounds: int = 5) -> float:
-    """Seconds that ``work`` takes: the fastest of some rounds of ``times`` calls, after one to warm up.
+def seconds_each(work: Callable[[], object], times: int, device: str,
+                 rounds: int = 5) -> float:
+    """Seconds that ``work`` takes: the fastest of some rounds of ``times`` calls, after one to
+    warm up.
 
     The fastest, since other programs on the machine can only add to it.
     """
@@ -51,10 +55,13 @@ def seconds_each(work: Callable[[], object], times: int, device: str, rounds: in
     return min(taken)
 
 
-def bench_data(device: str = "cpu", batch_size: int = 64, batches: int = 200) -> dict[str, float | int | str]:
-    """Measure images per second, against torchvision's MNIST in a DataLoader, and as a share of a CDLM training step.
+def bench_data(device: str = "cpu", batch_size: int = 64,
+               batches: int = 200) -> dict[str, float | int | str]:
+    """Measure images per second, against torchvision's MNIST in a DataLoader, and as a share
+    of a CDLM training step.
 
-    All in one run on the same machine and the same images, MNIST's, as many as there are on it.
+    All in one run on the same machine and the same images, MNIST's, as many as there are on
+    it.
     """
     mnist = open_domain("mnist")
     split, generator = mnist.train.to(device), torch.Generator(device).manual_seed(0)
@@ -72,9 +79,12 @@ def bench_data(device: str = "cpu", batch_size: int = 64, batches: int = 200) ->
     plain = seconds_each(next_batch, max(1, batches // 10), device)
     trainer = Trainer(CDLM(CDLMConfig()).to(device).train(), steps=1000)
     pair = draw_pair(split, split, batch_size, generator)
-    drawing = seconds_each(lambda: draw_pair(split, split, batch_size, generator), batches, device)
+    drawing = seconds_each(lambda: draw_pair(split, split, batch_size, generator), batches,
+                           device)
     step = seconds_each(lambda: trainer.step(pair, generator), max(1, batches // 40), device)
-    return {"images_per_s": round(batch_size / ours), "dataloader_images_per_s": round(batch_size / plain),
-            "over_dataloader": round(plain / ours, 1), "fraction_of_step": round(drawing / (drawing + step), 5),
-            "step_ms": round(1000 * step, 2), "batch_size": batch_size, "images": len(split), "device": device,
-            "threads": torch.get_num_threads()}
+    return {"images_per_s": round(batch_size / ours),
+            "dataloader_images_per_s": round(batch_size / plain),
+            "over_dataloader": round(plain / ours, 1),
+            "fraction_of_step": round(drawing / (drawing + step), 5),
+            "step_ms": round(1000 * step, 2), "batch_size": batch_size, "images": len(split),
+            "device": device, "threads": torch.get_num_threads()}

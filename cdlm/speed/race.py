@@ -30,7 +30,8 @@ __all__ = ["RACERS", "Stopwatch", "measure_race", "race_line"]
 # 75_fast: Seconds to an accuracy, beside other libraries
 
 class Stopwatch:
-    """Counts the steps and seconds of a training, and says when it has reached an accuracy on ``split``, or its end."""
+    """Counts the steps and seconds of a training, and says when it has reached an accuracy on
+    ``split``, or its end."""
 
     def __init__(self, split: Split, threshold: float, steps: int, every: int = 50) -> None:
         self.split, self.threshold, self.steps, self.every = split, threshold, steps, every
@@ -42,7 +43,8 @@ class Stopwatch:
         self.start = time.perf_counter()
 
     def stop_after_step(self, network: nn.Module, logits: Callable[[Tensor], Tensor]) -> bool:
-        """To be called after every step; now and then the clock stands still and ``logits`` are looked at."""
+        """To be called after every step; now and then the clock stands still and ``logits``
+        are looked at."""
         self.done += 1
         if self.done % self.every and self.done < self.steps:
             return False
@@ -56,11 +58,13 @@ class Stopwatch:
         return self.reached or self.done >= self.steps
 
     def strength(self) -> float:
-        """Of the gradient reversal, by the schedule of domain-adversarial training, for the share of steps done."""
+        """Of the gradient reversal, by the schedule of domain-adversarial training, for the
+        share of steps done."""
         return reversal_strength(self.done / self.steps)
 
 
-def race_ours(method: Method, source: Domain, target: Domain, watch: Stopwatch, batch_size: int) -> None:
+def race_ours(method: Method, source: Domain, target: Domain, watch: Stopwatch,
+              batch_size: int) -> None:
     """Train one of our methods until the stopwatch says stop."""
     generator, trainer = torch.Generator().manual_seed(0), Trainer(method.train(), watch.steps)
     watch.go()
@@ -71,23 +75,30 @@ def race_ours(method: Method, source: Domain, target: Domain, watch: Stopwatch, 
 
 
 def dann_optimizer(model: DANN, watch: Stopwatch) -> tuple[torch.optim.Optimizer, LambdaLR]:
-    """The optimizer of our domain-adversarial training and its schedule, for the loops of others."""
+    """The optimizer of our domain-adversarial training and its schedule, for the loops of
+    others."""
     learner, = model.learners()
     optimizer = torch.optim.SGD(learner.parameters, learner.lr, momentum=learner.momentum)
     return optimizer, LambdaLR(optimizer, lambda done: learner.schedule(done / watch.steps))
 
 
-def race_pytorch_adapt(model: DANN, source: Domain, target: Domain, watch: Stopwatch, batch_size: int) -> None:
-    """The same for pytorch-adapt's DANNHook, fed by its own joint data set through a DataLoader. Raises ImportError."""
-    hooks, data = (importlib.import_module(f"pytorch_adapt.{name}") for name in ("hooks", "datasets"))
+def race_pytorch_adapt(model: DANN, source: Domain, target: Domain, watch: Stopwatch,
+                       batch_size: int) -> None:
+    """The same for pytorch-adapt's DANNHook, fed by its own joint data set through a
+    DataLoader. Raises ImportError."""
+    hooks, data = (importlib.import_module(f"pytorch_adapt.{name}")
+                   for name in ("hooks", "datasets"))
     optimizer, schedule = dann_optimizer(model, watch)
     features = hooks.FeaturesForDomainLossHook()
     reversal = hooks.dann.GradientReversalHook(weight=0.0, apply_to=features.out_keys)
     hook = hooks.DANNHook(opts=[optimizer], f_hook=features, gradient_reversal=reversal)
-    pairs = [TensorDataset(normalize(domain.train.images), domain.train.labels) for domain in (source, target)]
-    joint = data.CombinedSourceAndTargetDataset(data.SourceDataset(pairs[0]), data.TargetDataset(pairs[1]))
+    pairs = [TensorDataset(normalize(domain.train.images), domain.train.labels)
+             for domain in (source, target)]
+    joint = data.CombinedSourceAndTargetDataset(data.SourceDataset(pairs[0]),
+                                                data.TargetDataset(pairs[1]))
     loader = DataLoader(joint, batch_size, shuffle=True, drop_last=True)
-    networks = {"G": model.classifier.layers[:-1], "C": model.classifier.layers[-1], "D": model.discriminator}
+    networks = {"G": model.classifier.layers[:-1], "C": model.classifier.layers[-1],
+                "D": model.discriminator}
     model.train()
     watch.go()
     while True:
@@ -100,7 +111,8 @@ def race_pytorch_adapt(model: DANN, source: Domain, target: Domain, watch: Stopw
 
 
 class ReversedGuess(nn.Module):
-    """The discriminator of ``model`` behind a gradient reversal of a strength that can be set, as a probability."""
+    """The discriminator of ``model`` behind a gradient reversal of a strength that can be set,
+    as a probability."""
 
     def __init__(self, model: DANN) -> None:
         super().__init__()
@@ -127,9 +139,14 @@ class RaceOver(Exception):
     """The way out of a training loop that is not ours."""
 
 
-def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch, batch_size: int) -> None:
-    """The same for skada's DANN, in its own loop, which a callback watches. Raises ImportError if skada is missing."""
-    deep, callbacks = (importlib.import_module(name) for name in ("skada.deep", "skorch.callbacks"))
+def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch,
+               batch_size: int) -> None:
+    """The same for skada's DANN, in its own loop, which a callback watches.
+
+    Raises ImportError if skada is missing.
+    """
+    deep, callbacks = (importlib.import_module(name)
+                       for name in ("skada.deep", "skorch.callbacks"))
     learner, = model.learners()
     guess, readout = ReversedGuess(model), Readout(model)
     class Watch(callbacks.Callback):
@@ -137,10 +154,13 @@ def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch, ba
             guess.strength = watch.strength()
             if watch.stop_after_step(model, model.logits):
                 raise RaceOver
-    schedule = callbacks.LRScheduler(LambdaLR, lr_lambda=lambda done: learner.schedule(done / watch.steps), step_every="batch")
-    net = deep.DANN(readout, "features", domain_classifier=guess, max_epochs=watch.steps, batch_size=batch_size,
-                    optimizer=torch.optim.SGD, optimizer__momentum=learner.momentum, lr=learner.lr, train_split=None, verbose=0,
-                    callbacks=[("schedule", schedule), ("watch", Watch())])
+    schedule = callbacks.LRScheduler(
+        LambdaLR, lr_lambda=lambda done: learner.schedule(done / watch.steps),
+        step_every="batch")
+    net = deep.DANN(readout, "features", domain_classifier=guess, max_epochs=watch.steps,
+                    batch_size=batch_size, optimizer=torch.optim.SGD,
+                    optimizer__momentum=learner.momentum, lr=learner.lr, train_split=None,
+                    verbose=0, callbacks=[("schedule", schedule), ("watch", Watch())])
     images = torch.cat([normalize(domain.train.images) for domain in (source, target)])
     domains = torch.cat([torch.ones(len(source.train)), -torch.ones(len(target.train))]).long()
     labels = torch.cat([source.train.labels, torch.full((len(target.train),), -1)])
@@ -157,11 +177,14 @@ RACERS = {
 }
 
 
-def measure_race(source: Domain, target: Domain, threshold: float, steps: int = 1500, batch_size: int = 64,
-                 seed: int = 0, racers: tuple[str, ...] = tuple(RACERS)) -> dict[str, dict[str, object]]:
-    """Seconds, steps and best accuracy of each racer on the target's test images, until ``threshold`` or ``steps``.
+def measure_race(source: Domain, target: Domain, threshold: float, steps: int = 1500,
+                 batch_size: int = 64, seed: int = 0,
+                 racers: tuple[str, ...] = tuple(RACERS)) -> dict[str, dict[str, object]]:
+    """Seconds, steps and best accuracy of each racer on the target's test images, until
+    ``threshold`` or ``steps``.
 
-    What is not installed has a row that says so. Target labels stop the clock; they are not trained on.
+    What is not installed has a row that says so. Target labels stop the clock; they are not
+    trained on.
     """
     rows = {}
     for name in racers:
@@ -173,8 +196,10 @@ def measure_race(source: Domain, target: Domain, threshold: float, steps: int = 
         except ImportError as error:
             rows[name] = {"installed": False, "why": f"not installed ({error})"}
             continue
-        rows[name] = {"installed": True, "reached": watch.reached, "seconds": round(watch.seconds, 2), "steps": watch.done,
-                      "best_accuracy": round(watch.best, 4), "ms_per_step": round(1000 * watch.seconds / watch.done, 2)}
+        rows[name] = {"installed": True, "reached": watch.reached,
+                      "seconds": round(watch.seconds, 2), "steps": watch.done,
+                      "best_accuracy": round(watch.best, 4),
+                      "ms_per_step": round(1000 * watch.seconds / watch.done, 2)}
     return rows
 
 
@@ -183,5 +208,5 @@ def race_line(row: Mapping[str, object]) -> str:
     if not row["installed"]:
         return str(row["why"])
     how = "reached after" if row["reached"] else "NOT reached in"
-    return (f"{how} {row['seconds']:7.1f} s, {row['steps']:5} steps of {row['ms_per_step']:6.1f} ms; "
-            f"best accuracy seen {row['best_accuracy']:.3f}")
+    return (f"{how} {row['seconds']:7.1f} s, {row['steps']:5} steps of "
+            f"{row['ms_per_step']:6.1f} ms; best accuracy seen {row['best_accuracy']:.3f}")

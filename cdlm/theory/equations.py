@@ -29,8 +29,8 @@ class Equation:
     kind: str                               # one of KINDS
     verdict: str                            # one of VERDICTS
     api: tuple[str, ...]                    # dotted names of the functions that compute it
-    note: str                               # the assumption, the error, or the correction; "" where there is none
-    slip: str                               # what the print has lost and nothing rests on, or ""
+    note: str  # the assumption, the error, or the correction; "" where there is none
+    slip: str  # what the print has lost and nothing rests on, or ""
     derivation: str                         # dotted name of the derivation itself
     derive: Callable[[], object]            # gives the checked symbolic form, of SymPy
 
@@ -39,11 +39,13 @@ def equation(number: int, kind: str, verdict: str, api: str | tuple[str, ...], n
              slip: str = "") -> Callable:
     """Mark a function without arguments as the derivation of the paper's equation ``number``.
 
-    It returns a SymPy object, is run once and remembered. Raises ValueError for an unknown kind or verdict, and for a
-    verdict other than "exact" without a note. A ``slip`` goes with any verdict.
+    It returns a SymPy object, is run once and remembered. Raises ValueError for an unknown
+    kind or verdict, and for a verdict other than "exact" without a note. A ``slip`` goes with
+    any verdict.
     """
     if kind not in KINDS or verdict not in VERDICTS:
-        raise ValueError(f"equation {number}: kind must be one of {KINDS}, verdict one of {VERDICTS}")
+        raise ValueError(
+            f"equation {number}: kind must be one of {KINDS}, verdict one of {VERDICTS}")
     if (verdict == "exact") == bool(note):
         raise ValueError(f"equation {number}: a note goes with every verdict but 'exact'")
 

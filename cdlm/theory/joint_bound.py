@@ -72,9 +72,11 @@ __all__ = [
 # 54_objective: A model in which everything is known
 
 def linear_posterior(x: Tensor, W: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (batch, latent) and precision (latent, latent) of p(z | x) for x = W z + tau * noise, z ~ N(0, I).
+    """Mean (batch, latent) and precision (latent, latent) of p(z | x) for x = W z + tau *
+    noise, z ~ N(0, I).
 
-    ``x`` is (batch, n), both images of a pair in one row; ``W`` is (n, latent); ``tau`` > 0 is (n,).
+    ``x`` is (batch, n), both images of a pair in one row; ``W`` is (n, latent); ``tau`` > 0 is
+    (n,).
     """
     scaled = W / tau[:, None]                                            # (n, latent)
     precision = torch.eye(W.shape[1], dtype=W.dtype, device=W.device) + scaled.T @ scaled
@@ -82,14 +84,18 @@ def linear_posterior(x: Tensor, W: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]
 
 
 def linear_log_evidence(x: Tensor, W: Tensor, tau: Tensor) -> Tensor:
-    """log p(x) in nats, (batch,), of the model of ``linear_posterior``: the first term of Eq. 16."""
+    """log p(x) in nats, (batch,), of the model of ``linear_posterior``: the first term of
+    Eq. 16."""
     mean, precision = linear_posterior(x, W, tau)
     fit = ((x - mean @ W.T) / tau).square().sum(1) + mean.square().sum(1)
-    return -0.5 * (fit + torch.logdet(precision) + len(tau) * math.log(2 * math.pi)) - tau.log().sum()
+    return (-0.5 * (fit + torch.logdet(precision) + len(tau) * math.log(2 * math.pi))
+            - tau.log().sum())
 
 
-def linear_log_likelihood(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor, tau: Tensor) -> Tensor:
-    """E[log p(x | z)] in nats, (batch,), for z ~ N(mu, diag sigma^2): the reconstruction term of Eqs. 16-17.
+def linear_log_likelihood(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor,
+                          tau: Tensor) -> Tensor:
+    """E[log p(x | z)] in nats, (batch,), for z ~ N(mu, diag sigma^2): the reconstruction term
+    of Eqs. 16-17.
 
     ``mu`` and ``sigma`` > 0 are (batch, latent), the rest as in ``linear_posterior``.
     """
@@ -101,7 +107,8 @@ def linear_log_likelihood(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor, tau: 
 def divergence_from(mu: Tensor, sigma: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
     """KL(N(mu, diag sigma^2) || N(mean, precision^-1)) in nats, (batch,).
 
-    ``mu``, ``sigma`` > 0 and ``mean`` are (batch, latent), ``precision`` is (latent, latent), positive definite.
+    ``mu``, ``sigma`` > 0 and ``mean`` are (batch, latent), ``precision`` is (latent, latent),
+    positive definite.
     """
     away = mu - mean
     spread = (sigma**2 * precision.diagonal()).sum(1) + (away @ precision * away).sum(1)
@@ -158,7 +165,7 @@ def vanishes(value: sp.Expr) -> bool:
     """Whether a sum of fractions and logarithms of positive fractions is zero."""
     factored = value.replace(sp.log, lambda inside: sp.log(sp.factor(inside)))
     apart = sp.expand_log(factored, force=True)
-    letters = {log: sp.Dummy() for log in apart.atoms(sp.log)}          # each logarithm an unknown
+    letters = {log: sp.Dummy() for log in apart.atoms(sp.log)}  # each logarithm an unknown
     return sp.cancel(sp.together(apart.subs(letters))) == 0
 
 
@@ -170,19 +177,22 @@ def demand(holds: bool, claim: str) -> None:
 
 @functools.cache
 def divergence_of_q() -> sp.Lambda:
-    """KL(q || N(m, d^2)) as a function of (m, d), q = N(mu_st, sigma_st^2): Eq. 7, and a mean log ratio."""
+    """KL(q || N(m, d^2)) as a function of (m, d), q = N(mu_st, sigma_st^2): Eq. 7, and a mean
+    log ratio."""
     m, d = sp.Symbol("m", real=True), sp.Symbol("d", positive=True)
     codes = {mu_s: mu_st, sigma_s: sigma_st, mu_t: m, sigma_t: d}
     divergence = eq_7().rhs.subs(codes, simultaneous=True)
     log_q, log_p = log_of_normal(z, mu_st, sigma_st), log_of_normal(z, m, d)
     demand(vanishes(log_integral(log_p)), "a normal density has a total mass of one")
     mean_log_ratio = mean_under_q(log_q - log_p)
-    demand(vanishes(divergence - mean_log_ratio), "the divergence is the mean log ratio under q")
+    demand(vanishes(divergence - mean_log_ratio),
+           "the divergence is the mean log ratio under q")
     return sp.Lambda((m, d), divergence)
 
 
 def linear_terms(*observed: tuple[sp.Symbol, sp.Symbol, sp.Symbol]) -> tuple[sp.Expr, ...]:
-    """Evidence, mean log-likelihood, gap and price in the linear model; a triple (x, w, tau) per number."""
+    """Evidence, mean log-likelihood, gap and price in the linear model; a triple (x, w, tau)
+    per number."""
     x, w, noise = (sp.Matrix(column) for column in zip(*observed))
     draw = sum(log_of_normal(a, b * z, c) for a, b, c in observed)      # log p(x | z)
     evidence = log_of_joint_normal(x, w * w.T + sp.diag(*(c**2 for c in noise)))
@@ -191,8 +201,10 @@ def linear_terms(*observed: tuple[sp.Symbol, sp.Symbol, sp.Symbol]) -> tuple[sp.
     deviation = 1 / sp.sqrt(precision)
     posterior, prior = log_of_normal(z, mean, deviation), log_of_normal(z, 0, 1)
     joint = draw + prior
-    demand(vanishes(log_integral(joint) - evidence), "the joint density integrates to the evidence")
-    demand(vanishes(posterior + evidence - joint), "posterior times evidence is the joint density")
+    demand(vanishes(log_integral(joint) - evidence),
+           "the joint density integrates to the evidence")
+    demand(vanishes(posterior + evidence - joint),
+           "posterior times evidence is the joint density")
     kl = divergence_of_q()
     return evidence, mean_under_q(draw), kl(mean, deviation), kl(0, 1)
 
@@ -203,13 +215,15 @@ TAU_S, TAU_T = symbols("tau_s tau_t", positive=True)
 
 @functools.cache
 def joint_terms() -> dict[sp.Symbol, sp.Expr]:
-    """Closed forms of the terms of Eqs. 16-17 in the linear model, where one code draws both images."""
+    """Closed forms of the terms of Eqs. 16-17 in the linear model, where one code draws both
+    images."""
     terms = linear_terms((X_S, W_S, TAU_S), (X_T, W_T, TAU_T))
     return dict(zip((LOG_EVIDENCE, LOG_LIKELIHOOD, GAP, PRICE), terms))
 
 
 def proved(statement: sp.Eq, terms: dict[sp.Symbol, sp.Expr]) -> sp.Eq:
-    """The statement, if its sides agree when closed forms take the place of its symbols; raises ArithmeticError."""
+    """The statement, if its sides agree when closed forms take the place of its symbols;
+    raises ArithmeticError."""
     difference = (statement.lhs - statement.rhs).subs(terms)
     demand(vanishes(difference), f"{statement.lhs} is {statement.rhs}")
     return statement
@@ -228,11 +242,15 @@ def identity_for_three_codes() -> None:
     demand(difference == 0, "evidence less gap is likelihood less price")
 
 
-@equation(16, kind="identity", verdict="exact", api=(
-    "cdlm.theory.joint_bound.linear_log_evidence", "cdlm.theory.joint_bound.linear_log_likelihood",
-    "cdlm.theory.joint_bound.divergence_from"))
+@equation(16, kind="identity", verdict="exact",
+          api=("cdlm.theory.joint_bound.linear_log_evidence",
+               "cdlm.theory.joint_bound.linear_log_likelihood",
+               "cdlm.theory.joint_bound.divergence_from"))
 def eq_16() -> sp.Eq:
-    """Evidence less gap is reconstruction less price. For any three codes, and in the linear model."""
+    """Evidence less gap is reconstruction less price.
+
+    For any three codes, and in the linear model.
+    """
     identity_for_three_codes()
     return proved(sp.Eq(LOG_EVIDENCE - GAP, LOG_LIKELIHOOD - PRICE), joint_terms())
 
@@ -240,27 +258,32 @@ def eq_16() -> sp.Eq:
 # 54_objective: Equation 17: the bound, and what "minimizing is maximizing" needs
 
 def linear_bound(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor, tau: Tensor) -> Tensor:
-    """The bound of Eq. 17 in nats, (batch,), in the model of ``linear_posterior``: reconstruction less price."""
+    """The bound of Eq. 17 in nats, (batch,), in the model of ``linear_posterior``:
+    reconstruction less price."""
     prior = torch.eye(mu.shape[1], dtype=mu.dtype, device=mu.device)
-    return linear_log_likelihood(x, mu, sigma, W, tau) - divergence_from(mu, sigma, torch.zeros_like(mu), prior)
+    return (linear_log_likelihood(x, mu, sigma, W, tau)
+            - divergence_from(mu, sigma, torch.zeros_like(mu), prior))
 
 
 def linear_gap(x: Tensor, mu: Tensor, sigma: Tensor, W: Tensor, tau: Tensor) -> Tensor:
-    """KL(q || posterior) in nats, (batch,): by how much the bound of Eq. 17 falls short of the evidence."""
+    """KL(q || posterior) in nats, (batch,): by how much the bound of Eq. 17 falls short of the
+    evidence."""
     return divergence_from(mu, sigma, *linear_posterior(x, W, tau))
 
 
-@equation(17, kind="inequality", verdict="exact under stated assumptions", note=(
-    "As a bound it is exact. That minimizing the gap is the same as maximizing the bound holds for the encoder only; and "
-    "L_Rec and L_KL, which Eqs. 21-22 descend, are minus the first term and plus the divergence."),
-    api=("cdlm.theory.joint_bound.linear_bound", "cdlm.theory.joint_bound.linear_gap"))
+@equation(17, kind="inequality", verdict="exact under stated assumptions",
+          note=("As a bound it is exact. That minimizing the gap is the same as maximizing "
+                "the bound holds for the encoder only; and L_Rec and L_KL, "
+                "which Eqs. 21-22 descend, are minus the first term and plus the divergence."),
+          api=("cdlm.theory.joint_bound.linear_bound", "cdlm.theory.joint_bound.linear_gap"))
 def eq_17() -> sp.Basic:
     """The joint bound. Evidence less bound is a divergence, and no divergence is negative."""
     bound = LOG_LIKELIHOOD - PRICE
     proved(sp.Eq(LOG_EVIDENCE - bound, GAP), joint_terms())
-    u = sp.Symbol("u", positive=True)                   # p / q at a code; its mean under q is 1
-    slack = u - 1 - sp.log(u)                           # so its mean under q is the divergence
-    demand(sp.solve(slack.diff(u), u) == [1] and slack.subs(u, 1) == 0, "the slack is stationary at 1 only, and 0 there")
+    u = sp.Symbol("u", positive=True)               # p / q at a code; its mean under q is 1
+    slack = u - 1 - sp.log(u)                       # so its mean under q is the divergence
+    demand(sp.solve(slack.diff(u), u) == [1] and slack.subs(u, 1) == 0,
+           "the slack is stationary at 1 only, and 0 there")
     demand(slack.diff(u).diff(u).is_positive, "the slack is convex")
     return sp.And(sp.Eq(JOINT_BOUND, bound), sp.Le(JOINT_BOUND, LOG_EVIDENCE))
 
@@ -276,7 +299,8 @@ PRICE_TS = sp.Symbol(r"{}D_{\mathrm{KL}}\left(q(\ddot z_{ts})\,\|\,p(z)\right)")
 
 @functools.cache
 def source_terms() -> dict[sp.Symbol, sp.Expr]:
-    """Closed forms of the terms of Eq. 18 in the linear model: two codes, of which one draws x_s and none x_t."""
+    """Closed forms of the terms of Eq. 18 in the linear model: two codes, of which one draws
+    x_s and none x_t."""
     evidence, likelihood, gap, price = linear_terms((X_S, W_S, TAU_S))
     other = price.subs({mu_st: mu_ts, sigma_st: sigma_ts}, simultaneous=True)
     return {LOG_EVIDENCE_S: evidence, LOG_LIKELIHOOD_S: likelihood, GAP_S: gap,
@@ -284,23 +308,31 @@ def source_terms() -> dict[sp.Symbol, sp.Expr]:
 
 
 @equation(18, kind="definition", verdict="misprint, corrected", note=(
-    "The log inside the divergences is a slip; with one q throughout, the expression bounds log p(x_s), not log p(x_s, x_t). "
-    "Of its four readings cdlm takes the divergence of N(mu, sigma^2) and decodes the modulated code, which is no bound."),
-    api=("cdlm.theory.joint_bound.source_objective", "cdlm.model.moments.code_kl",
-         "cdlm.model.moments.code_moments",
-         "cdlm.model.losses.reconstruction_loss", "cdlm.model.losses.kl_divergence"))
+    "The log inside the divergences is a slip; with one q throughout, "
+    "the expression bounds log p(x_s), not log p(x_s, x_t). "
+    "Of its four readings cdlm takes the divergence of N(mu, "
+    "sigma^2) and decodes the modulated code, which is no bound."),
+          api=("cdlm.theory.joint_bound.source_objective", "cdlm.model.moments.code_kl",
+               "cdlm.model.moments.code_moments",
+               "cdlm.model.losses.reconstruction_loss", "cdlm.model.losses.kl_divergence"))
 def eq_18() -> sp.Basic:
-    """Reconstruct the source, pay for both codes. It falls short of log p(x_s) by two divergences."""
+    """Reconstruct the source, pay for both codes.
+
+    It falls short of log p(x_s) by two divergences.
+    """
     objective = LOG_LIKELIHOOD_S - PRICE_ST - PRICE_TS
     proved(sp.Eq(LOG_EVIDENCE_S - objective, GAP_S + PRICE_TS), source_terms())
     return sp.And(sp.Eq(JOINT_BOUND, objective), sp.Le(JOINT_BOUND, LOG_EVIDENCE_S))
 
 
-def source_objective(x_s: Tensor, x_hat_st: Tensor, kl_st: Tensor, kl_ts: Tensor, variance: float = 0.5) -> Tensor:
+def source_objective(x_s: Tensor, x_hat_st: Tensor, kl_st: Tensor, kl_ts: Tensor,
+                     variance: float = 0.5) -> Tensor:
     """Eq. 18 in nats per image, from one sample of the code; a scalar, to be maximized.
 
-    Images are (batch, C, H, W), x_hat_st the mean of the decoder's Gaussian of this ``variance``; the divergences are
-    scalars. With the default it is minus L_Rec, minus L_KL, and a constant.
+    Images are (batch, C, H, W), x_hat_st the mean of the decoder's Gaussian of this
+    ``variance``; the divergences are scalars. With the default it is minus L_Rec, minus L_KL,
+    and a constant.
     """
     log_normalizer = 0.5 * x_s[0].numel() * math.log(2 * math.pi * variance)
-    return -reconstruction_loss(x_hat_st, x_s) / (2 * variance) - log_normalizer - kl_st - kl_ts
+    return (
+        -reconstruction_loss(x_hat_st, x_s) / (2 * variance) - log_normalizer - kl_st - kl_ts)

@@ -48,7 +48,8 @@ def required_checks(kind: str) -> set[str]:
     """The checks without which a row of this kind is not verified."""
     if kind == "cited theorem":
         return {"derivation", "formula", "simulation"}
-    return {"derivation", "formula", "gradient"} | ({"error"} if kind == "approximation" else set())
+    return {"derivation", "formula", "gradient"} | ({"error"}
+                                                    if kind == "approximation" else set())
 
 
 # 50_equations: Fingerprints of a row
@@ -109,15 +110,20 @@ NUMBERS = range(1, 25)      # of the paper's equations
 
 
 def equations() -> dict[int, Equation]:
-    """The derivations of all theory modules by number. Raises LedgerError where a number is marked twice."""
+    """The derivations of all theory modules by number.
+
+    Raises LedgerError where a number is marked twice.
+    """
     found: dict[int, Equation] = {}
     for info in pkgutil.iter_modules([str(PACKAGE / "theory")]):
         module = import_module(f"cdlm.theory.{info.name}")
-        marks = {mark for value in vars(module).values() if isinstance(mark := getattr(value, "equation", None), Equation)}
+        marks = {mark for value in vars(module).values()
+                 if isinstance(mark := getattr(value, "equation", None), Equation)}
         for eq in marks:
             if eq.derivation.rpartition(".")[0] == module.__name__:
                 if eq.number in found:
-                    raise LedgerError(f"equation {eq.number} is marked by {found[eq.number].derivation} and {eq.derivation}")
+                    raise LedgerError(f"equation {eq.number} is marked by "
+                                      f"{found[eq.number].derivation} and {eq.derivation}")
                 found[eq.number] = eq
     return dict(sorted(found.items()))
 
@@ -132,7 +138,10 @@ def chapter_of(eq: Equation) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the ledger. ``statement`` is LaTeX; ``why`` says what is missing where ``verified`` is false."""
+    """A row of the ledger.
+
+    ``statement`` is LaTeX; ``why`` says what is missing where ``verified`` is false.
+    """
 
     equation: int
     title: str
@@ -156,11 +165,13 @@ def judge(eq: Equation, recorded: dict, shelf: Library | None = None) -> str:
     failed = [test for test, outcome in outcomes.items() if outcome["outcome"] != "passed"]
     if failed:
         return f"not passed: {failed[0]}"
-    missing = required_checks(eq.kind) - {check for outcome in outcomes.values() for check in outcome["checks"]}
+    missing = required_checks(eq.kind) - {check for outcome in outcomes.values()
+                                          for check in outcome["checks"]}
     if missing:
         return f"no check by {', '.join(sorted(missing))}"
     now = fingerprints(eq, list(outcomes), shelf)
-    changed = [part for part, value in now.items() if recorded["fingerprints"].get(part) != value]
+    changed = [part
+               for part, value in now.items() if recorded["fingerprints"].get(part) != value]
     return f"stale: {', '.join(changed)} changed since the tests were run" if changed else ""
 
 
@@ -173,13 +184,18 @@ def read_ledger(path: Path = LEDGER) -> dict:
         recorded = json.loads(path.read_text(encoding="utf-8"))
         return {"provenance": recorded["provenance"], "equations": dict(recorded["equations"])}
     except FileNotFoundError:
-        raise LedgerError(f"{path.name} is missing; `make ledger` in a checkout runs the tests and writes it") from None
+        raise LedgerError(f"{path.name} is missing; `make ledger` in a checkout runs the "
+                          "tests and writes it") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{path.name} cannot be read ({type(error).__name__}); `make ledger` writes it anew") from None
+        raise LedgerError(f"{path.name} cannot be read ({type(error).__name__}); "
+                          "`make ledger` writes it anew") from None
 
 
 def rows(recorded: dict | None = None) -> list[Row]:
-    """The ledger as of now, a row for each number, also for one that no chapter derives. Raises LedgerError."""
+    """The ledger as of now, a row for each number, also for one that no chapter derives.
+
+    Raises LedgerError.
+    """
     recorded, known, found = recorded or read_ledger(), equations(), []
     shelf = library()
     for number in NUMBERS:

@@ -34,28 +34,36 @@ __all__ = [
 # 73_long_runs: What a run is, between two steps
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or read, or belongs elsewhere; the message says what to do."""
+    """A checkpoint cannot be written or read, or belongs elsewhere; the message says what to
+    do."""
 
 
 def split_state(value: object, tensors: dict[str, Tensor], place: str = "state") -> object:
-    """``value``, nested dicts and lists, as plain JSON; each tensor in it goes to ``tensors`` under its place, on the CPU.
+    """``value``, nested dicts and lists, as plain JSON; each tensor in it goes to ``tensors``
+    under its place, on the CPU.
 
-    Raises TypeError for anything else than tensors, numbers, words, None, and lists and dicts of such.
+    Raises TypeError for anything else than tensors, numbers, words, None, and lists and dicts
+    of such.
     """
     if isinstance(value, Tensor):
         tensors[place] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": place}
     if isinstance(value, Mapping):
-        return {"items": [[key, split_state(part, tensors, f"{place}/{key}")] for key, part in value.items()]}
+        return {"items": [[key, split_state(part, tensors, f"{place}/{key}")]
+                          for key, part in value.items()]}
     if isinstance(value, (list, tuple)):
-        return [split_state(part, tensors, f"{place}/{number}") for number, part in enumerate(value)]
+        return [split_state(part, tensors, f"{place}/{number}")
+                for number, part in enumerate(value)]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"{place} is a {type(value).__name__}, which no checkpoint can hold")
 
 
 def join_state(tree: object, tensors: Mapping[str, Tensor]) -> object:
-    """The inverse of split_state, up to tuples, which come back as lists. Raises ValueError or KeyError for other trees."""
+    """The inverse of split_state, up to tuples, which come back as lists.
+
+    Raises ValueError or KeyError for other trees.
+    """
     if isinstance(tree, list):
         return [join_state(part, tensors) for part in tree]
     if not isinstance(tree, dict):
@@ -69,13 +77,16 @@ def join_state(tree: object, tensors: Mapping[str, Tensor]) -> object:
 
 # 73_long_runs: One file
 
-FORMAT = 1                              # of what stands in a checkpoint; changes when the meaning of its parts does
+FORMAT = 1  # of what stands in a checkpoint; changes when the meaning of its parts does
 MAX_CHECKPOINT_BYTES = 2**33
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training between two steps. ``run`` says in plain values what it belongs to, ``state`` holds all tensors, nested."""
+    """A training between two steps.
+
+    ``run`` says in plain values what it belongs to, ``state`` holds all tensors, nested.
+    """
 
     run: dict[str, object]
     step: int
@@ -85,54 +96,75 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write it whole or not at all. Raises CheckpointError, and leaves the old one, where that is impossible or senseless."""
+    """Write it whole or not at all.
+
+    Raises CheckpointError, and leaves the old one, where that is impossible or senseless.
+    """
     tensors = {}
-    note = asdict(replace(checkpoint, state={})) | {"format": FORMAT, "torch": torch.__version__,
-                                                    "state": split_state(checkpoint.state, tensors)}
+    note = asdict(replace(checkpoint, state={})) | {
+        "format": FORMAT, "torch": torch.__version__,
+        "state": split_state(checkpoint.state, tensors)}
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{name} is not finite after step {checkpoint.step}: no checkpoint is written")
+            raise CheckpointError(
+                f"{name} is not finite after step {checkpoint.step}: no checkpoint is written")
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"cdlm": json.dumps(note, allow_nan=False)})
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be written ({error}); make room or name another folder") from None
+        raise CheckpointError(
+            f"{path} cannot be written ({error}); make room or name another folder") from None
 
 
 def compare_runs(there: Mapping[str, object], here: Mapping[str, object]) -> str:
-    """In which values two runs differ, such as "seed is 1 there and 0 here"; empty if in none."""
+    """In which values two runs differ, such as "seed is 1 there and 0 here"; empty if in none.
+    """
     def words(run: Mapping[str, object], name: str) -> str:
         return repr(run[name]) if name in run else "not given"
     names = [*here, *(name for name in there if name not in here)]
-    return "; ".join(f"{name} is {words(there, name)} there and {words(here, name)} here" for name in names
+    return "; ".join(f"{name} is {words(there, name)} there and {words(here, name)} here"
+                     for name in names
                      if name not in there or name not in here or there[name] != here[name])
 
 
 def check_note(path: Path, note: object, run: Mapping[str, object] | None) -> dict:
-    """The header of a checkpoint, if it is one, of this version, and of this ``run``; else raises CheckpointError."""
-    kinds = {"run": dict, "step": int, "log": list, "seconds": float, "torch": str, "state": dict}
+    """The header of a checkpoint, if it is one, of this version, and of this ``run``; else
+    raises CheckpointError."""
+    kinds = {"run": dict, "step": int, "log": list, "seconds": float, "torch": str,
+             "state": dict}
     known = note.get("format") if isinstance(note, dict) else None
     if type(known) is int and known != FORMAT:
         age = "a newer" if known > FORMAT else "an older"
-        raise CheckpointError(f"{path} was written by {age} version of cdlm (format {known}, this one reads {FORMAT}): "
-                              "go on with that version, or remove it to start again")
-    if type(known) is not int or not all(type(note.get(name)) is kind for name, kind in kinds.items()):
-        raise CheckpointError(f"{path} is no checkpoint of cdlm; remove it to start the run again, or restore it")
+        raise CheckpointError(
+            f"{path} was written by {age} version of cdlm (format {known}, "
+            f"this one reads {FORMAT}): go on with that version, or remove it to start again")
+    if type(known) is not int or not all(type(note.get(name)) is kind
+                                         for name, kind in kinds.items()):
+        raise CheckpointError(f"{path} is no checkpoint of cdlm; "
+                              "remove it to start the run again, or restore it")
     if run is not None and (difference := compare_runs(note["run"], run)):
-        raise CheckpointError(f"{path} belongs to another run: {difference}; give the same settings, or remove it")
+        raise CheckpointError(f"{path} belongs to another run: {difference}; "
+                              "give the same settings, or remove it")
     return note
 
 
 def read_checkpoint(path: Path, run: Mapping[str, object] | None = None) -> Checkpoint:
-    """Read a checkpoint of this ``run`` (None: of any). Nothing in it is executed. Raises CheckpointError otherwise."""
+    """Read a checkpoint of this ``run`` (None: of any).
+
+    Nothing in it is executed. Raises CheckpointError otherwise.
+    """
     try:
         if path.stat().st_size > MAX_CHECKPOINT_BYTES:
-            raise CheckpointError(f"{path} has more than {MAX_CHECKPOINT_BYTES} bytes; it is no checkpoint of ours")
+            raise CheckpointError(f"{path} has more than {MAX_CHECKPOINT_BYTES} bytes; "
+                                  "it is no checkpoint of ours")
         with safe_open(path, "pt") as file:
-            note = check_note(path, json.loads((file.metadata() or {}).get("cdlm", "null")), run)
+            note = check_note(path, json.loads((file.metadata() or {}).get("cdlm", "null")),
+                              run)
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-        return Checkpoint(note["run"], note["step"], note["log"], join_state(note["state"], tensors), note["seconds"])
+        return Checkpoint(note["run"], note["step"], note["log"],
+                          join_state(note["state"], tensors), note["seconds"])
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError):
-        raise CheckpointError(f"{path} is damaged, or no checkpoint: remove it to start the run again, or restore it") from None
+        raise CheckpointError(f"{path} is damaged, or no checkpoint: "
+                              "remove it to start the run again, or restore it") from None

@@ -32,30 +32,35 @@ def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
     if learner.optimizer == "adam":
         return torch.optim.Adam(learner.parameters, learner.lr,
                                 weight_decay=learner.weight_decay)
-    raise ValueError(f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
+    raise ValueError(
+        f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
 
 
 class Trainer:
-    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of ``steps`` so far.
+    """Optimizers and schedules of a method, and one iteration after the other, ``done`` of
+    ``steps`` so far.
 
-    With "bfloat16" the pass forward is done under autocast; parameters stay as they are. Raises ValueError for another
-    precision.
+    With "bfloat16" the pass forward is done under autocast; parameters stay as they are.
+    Raises ValueError for another precision.
     """
 
     def __init__(self, method: Trainable, steps: int, precision: str = "float32") -> None:
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f'precision is {precision!r}; it must be "float32" or "bfloat16"')
         self.method, self.steps, self.done, self.precision = method, steps, 0, precision
-        self.forward: Callable = method                 # what is called; a wrapper for several processes takes its place
+        # what is called; a wrapper for several processes takes its place
+        self.forward: Callable = method
         self.optimizers, self.schedules = {}, {}
         for learner in method.learners():
             optimizer = self.optimizers[learner.name] = make_optimizer(learner)
             factor = learner.schedule
-            self.schedules[learner.name] = LambdaLR(optimizer, lambda done, factor=factor: factor(done / steps))
+            self.schedules[learner.name] = LambdaLR(
+                optimizer, lambda done, factor=factor: factor(done / steps))
 
     def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """One iteration on a batch; returns the losses, each of the first round naming it."""
-        return self.iterate(batch, draw_noise(self.method, len(batch.x_s), generator, batch.x_s.dtype))
+        return self.iterate(
+            batch, draw_noise(self.method, len(batch.x_s), generator, batch.x_s.dtype))
 
     def iterate(self, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
         """One iteration with given noise: round after round, then the schedules move on."""
@@ -71,7 +76,8 @@ class Trainer:
         """One round: a pass forward and back, and an update of its learners."""
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
-        with torch.autocast(eps.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+        with torch.autocast(eps.device.type, torch.bfloat16,
+                            enabled=self.precision == "bfloat16"):
             now = Now(self.done / self.steps, each.name)
             objective, losses = self.forward(batch, eps, now)
         objective.backward()
@@ -112,7 +118,9 @@ def leaves_some_out(method: Trainable, images: tuple[Split, Split]) -> bool:
 
 
 def forward_of(method: Trainable, images: tuple[Split, Split], team: Team) -> Callable:
-    """What a trainer calls as the forward pass of a method: the method itself, or what shares it with the team."""
+    """What a trainer calls as the forward pass of a method: the method itself, or what shares
+    it with the team."""
     if team.size == 1:
         return method
-    return DistributedDataParallel(Shared(method), find_unused_parameters=leaves_some_out(method, images))
+    return DistributedDataParallel(Shared(method),
+                                   find_unused_parameters=leaves_some_out(method, images))

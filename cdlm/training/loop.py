@@ -114,14 +114,21 @@ class Feed:
 # 73_long_runs: Everything that the next step reads
 
 def random_states(generator: torch.Generator) -> dict[str, Tensor]:
-    """States of torch's own random numbers and of ``generator``, by the kind of device they belong to."""
+    """States of torch's own random numbers and of ``generator``, by the kind of device they
+    belong to."""
     kind = generator.device.type
-    own = {"torch on cuda": torch.cuda.get_rng_state(generator.device)} if kind == "cuda" else {}
-    return {"torch": torch.get_rng_state(), f"generator on {kind}": generator.get_state()} | own
+    own = ({"torch on cuda": torch.cuda.get_rng_state(generator.device)}
+           if kind == "cuda" else {})
+    return (
+        {"torch": torch.get_rng_state(), f"generator on {kind}": generator.get_state()} | own)
 
 
-def restore_random(generator: torch.Generator, states: Mapping[str, Tensor], step: int) -> None:
-    """The inverse of random_states. On another kind of device, ``generator`` goes on from a seed of its own for ``step``."""
+def restore_random(generator: torch.Generator, states: Mapping[str, Tensor],
+                   step: int) -> None:
+    """The inverse of random_states.
+
+    On another kind of device, ``generator`` goes on from a seed of its own for ``step``.
+    """
     kind = generator.device.type
     torch.set_rng_state(states["torch"])
     if f"generator on {kind}" in states:
@@ -133,10 +140,14 @@ def restore_random(generator: torch.Generator, states: Mapping[str, Tensor], ste
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -> None:
-    """Load an optimizer's state. Raises ValueError where its tensors have not the shapes of the parameters."""
+    """Load an optimizer's state.
+
+    Raises ValueError where its tensors have not the shapes of the parameters.
+    """
     optimizer.load_state_dict(state)
     for parameter, memory in optimizer.state.items():
-        if any(isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape for value in memory.values()):
+        if any(isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape
+               for value in memory.values()):
             raise ValueError("an optimizer's memory has not the shape of its parameters")
 
 
@@ -150,7 +161,8 @@ class Course:
         self.kept = 0                       # the step of the last checkpoint
 
     def add_row(self, step: int, sums: dict[str, float]) -> dict[str, float]:
-        """Close the window after ``step``: its mean losses become a row of the log, which is returned."""
+        """Close the window after ``step``: its mean losses become a row of the log, which is
+        returned."""
         since = step - (self.log[-1]["step"] if self.log else 0)
         self.log.append({"step": step} | {name: total / since for name, total in sums.items()})
         self.window.clear()
@@ -161,8 +173,11 @@ class Course:
         trainer, own = self.trainer, self.feed.own
         return {
             "method": trainer.method.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
-            "schedules": {name: schedule.state_dict() for name, schedule in trainer.schedules.items()} | {"done": trainer.done},
+            "optimizers": {name: optimizer.state_dict()
+                           for name, optimizer in trainer.optimizers.items()},
+            "schedules": {name: schedule.state_dict()
+                          for name, schedule in trainer.schedules.items()}
+            | {"done": trainer.done},
             "random": random_states(self.generator),
             "window": vars(self.window),
         } | ({} if own is None else {"own labels": own})
@@ -178,7 +193,8 @@ class Course:
         if self.feed.every:
             self.feed.take(state["own labels"].to(self.generator.device))
         names, table = state["window"]["names"], state["window"]["table"]
-        self.window.names, self.window.table = names, None if table is None else table.to(self.generator.device)
+        self.window.names, self.window.table = (
+            names, None if table is None else table.to(self.generator.device))
         restore_random(self.generator, state["random"], trainer.done)
 
 
@@ -208,11 +224,14 @@ class Loop:
 MAY_MOVE = ("device", "channels_last", "compile", "checkpoint", "checkpoint_every")
 
 
-def run_identity(method: Trainable, source: Domain, target: Domain, loop: Loop) -> dict[str, object]:
-    """What a training follows from, in plain values: method, its config, the images, and the loop."""
+def run_identity(method: Trainable, source: Domain, target: Domain,
+                 loop: Loop) -> dict[str, object]:
+    """What a training follows from, in plain values: method, its config, the images, and the
+    loop."""
     parts = [part for part in (method.config, method.images) if part is not None]
     asked = {f"setting {name}": value for part in parts for name, value in flat(part).items()}
-    images = {side: checksum(domain.train)[:16] for side, domain in (("source", source), ("target", target))}
+    images = {side: checksum(domain.train)[:16]
+              for side, domain in (("source", source), ("target", target))}
     how = {name: value for name, value in vars(loop).items() if name not in MAY_MOVE}
     how |= {name: str(how[name]) for name in ("augment", "strong")}
     return json.loads(json.dumps({"method": type(method).__name__} | asked | images | how))
@@ -220,8 +239,10 @@ def run_identity(method: Trainable, source: Domain, target: Domain, loop: Loop) 
 
 # 73_long_runs: The loop, whole
 
-def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None, run: dict[str, object]) -> float:
-    """Go back to the checkpoint, if there is one, or let the method prepare itself; returns seconds spent before.
+def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None,
+          run: dict[str, object]) -> float:
+    """Go back to the checkpoint, if there is one, or let the method prepare itself; returns
+    seconds spent before.
 
     Raises CheckpointError for a checkpoint that is damaged or belongs elsewhere.
     """
@@ -232,15 +253,17 @@ def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None, 
     try:
         course.restore(stored.state)
     except CANNOT_RESTORE:
-        raise CheckpointError(f"{checkpoint} does not fit the networks of this run; were they changed since? Remove it to start "
-                              "again, or go on with the version that wrote it") from None
+        raise CheckpointError(f"{checkpoint} does not fit the networks of this run; "
+                              "were they changed since? Remove it to start again, "
+                              "or go on with the version that wrote it") from None
     course.log, course.kept = stored.log, course.trainer.done
     return stored.seconds
 
 
 @contextmanager
 def compiled(method: Trainable, wanted: bool) -> Iterator[None]:
-    """Within the block, each network of a method is compiled when it is called first, if that is ``wanted``."""
+    """Within the block, each network of a method is compiled when it is called first, if that
+    is ``wanted``."""
     networks = list(method.children()) if wanted else []
     for network in networks:
         network.forward = torch.compile(network.forward)
@@ -257,7 +280,8 @@ def last_good(step: int, path: Path | None) -> str:
 
 
 def place_on(device: str, method: nn.Module, channels_last: bool) -> torch.memory_format:
-    """Move a method to a device, ready to train, in the order of memory that is wanted, which is returned."""
+    """Move a method to a device, ready to train, in the order of memory that is wanted, which
+    is returned."""
     order = torch.channels_last if channels_last else torch.contiguous_format
     method.to(device).train().to(memory_format=order)
     return order
@@ -346,7 +370,8 @@ def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
     for row in course.log if report else ():
         report(row)
     def write() -> None:
-        kept = Checkpoint(run, trainer.done, course.log, course.state(), time.monotonic() - start)
+        kept = Checkpoint(run, trainer.done, course.log, course.state(),
+                          time.monotonic() - start)
         write_checkpoint(loop.checkpoint, kept)
     noted = noted_interrupts(loop.checkpoint is not None, patient=team.size > 1)
     with compiled(method, loop.compile), noted as interrupted:

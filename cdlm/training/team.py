@@ -20,7 +20,8 @@ __all__ = ["Team", "team_of"]
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train one model: how many there are, which of them this one is, and its device."""
+    """The processes that train one model: how many there are, which of them this one is, and
+    its device."""
 
     rank: int = 0
     size: int = 1
@@ -49,13 +50,20 @@ class Team:
         return values
 
     def all_agree(self, opinion: bool) -> bool:
-        """Whether ``opinion`` is true in every process. All have to ask, or the others wait forever."""
-        return bool(self.least(torch.tensor(float(opinion), device=self.device))) if self.size > 1 else opinion
+        """Whether ``opinion`` is true in every process.
+
+        All have to ask, or the others wait forever.
+        """
+        return (bool(self.least(torch.tensor(float(opinion), device=self.device)))
+                if self.size > 1 else opinion)
 
 
 @contextmanager
 def team_of(device: str) -> Iterator[Team]:
-    """The team that torchrun has started this process in, or a team of one. On "cuda" each process takes a GPU of its own."""
+    """The team that torchrun has started this process in, or a team of one.
+
+    On "cuda" each process takes a GPU of its own.
+    """
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Team(device=device)

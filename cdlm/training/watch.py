@@ -36,9 +36,11 @@ NEVER = 1e9                 # in the place of a step that has not been
 
 
 class LossWindow:
-    """Sums of losses since the last row of the log, and when each was lost first; all on the losses' device.
+    """Sums of losses since the last row of the log, and when each was lost first; all on the
+    losses' device.
 
-    ``table`` is (4, losses): the sums, the limits, the steps at which a loss was lost first, and its values then.
+    ``table`` is (4, losses): the sums, the limits, the steps at which a loss was lost first,
+    and its values then.
     """
 
     def __init__(self) -> None:
@@ -47,29 +49,40 @@ class LossWindow:
 
     def add(self, step: int, losses: dict[str, Tensor]) -> None:
         """Take the losses of a step, scalars. Waits for nothing."""
-        values = torch.stack([value.detach().to(torch.promote_types(value.dtype, torch.float32)) for value in losses.values()])
+        values = torch.stack(
+            [value.detach().to(torch.promote_types(value.dtype, torch.float32))
+             for value in losses.values()])
         if self.table is None:
             limits = DIVERGED * values.nan_to_num(1, 1, 1).abs().clamp_min(1)
             self.names = list(losses)
-            self.table = torch.stack([torch.zeros_like(values), limits, torch.full_like(values, NEVER), torch.zeros_like(values)])
+            self.table = torch.stack(
+                [torch.zeros_like(values), limits, torch.full_like(values, NEVER),
+                 torch.zeros_like(values)])
         sums, limits, lost, at_loss = self.table
-        now = ~(values.abs() <= limits) & (lost == NEVER)           # also where a value is not a number
-        self.table = torch.stack([sums + values, limits, torch.where(now, step, lost), torch.where(now, values, at_loss)])
+        now = ~(values.abs() <= limits) & (lost == NEVER)  # also where a value is not a number
+        self.table = torch.stack([sums + values, limits, torch.where(now, step, lost),
+                                  torch.where(now, values, at_loss)])
 
     def read(self, team: Team) -> tuple[dict[str, float], str]:
-        """The sums by name, over all processes, and of the loss that was lost first what to say of it, or ""."""
+        """The sums by name, over all processes, and of the loss that was lost first what to
+        say of it, or ""."""
         sums, _, lost, at_loss = self.table
-        sums, own, lost, at_loss = torch.stack([team.mean(sums.clone()), lost, team.least(lost.clone()), at_loss]).tolist()
+        sums, own, lost, at_loss = torch.stack(
+            [team.mean(sums.clone()), lost, team.least(lost.clone()), at_loss]).tolist()
         first = min(range(len(lost)), key=lost.__getitem__)
-        value = f"{at_loss[first]:.4g}" if own[first] == lost[first] else "lost in another process"
-        message = f"loss {self.names[first]!r} is {value} at step {lost[first]:.0f}" if lost[first] < NEVER else ""
+        value = (f"{at_loss[first]:.4g}"
+                 if own[first] == lost[first] else "lost in another process")
+        message = (f"loss {self.names[first]!r} is {value} at step {lost[first]:.0f}"
+                   if lost[first] < NEVER else "")
         return dict(zip(self.names, sums)), message
 
     def settle(self, team: Team) -> None:
-        """Give all processes of a team the same window, the mean of theirs, before the first of them stores it."""
+        """Give all processes of a team the same window, the mean of theirs, before the first
+        of them stores it."""
         sums, limits, lost, at_loss = self.table
         if team.size > 1:
-            self.table = torch.stack([team.mean(sums.clone()), team.least(limits.clone()), team.least(lost.clone()), at_loss])
+            self.table = torch.stack([team.mean(sums.clone()), team.least(limits.clone()),
+                                      team.least(lost.clone()), at_loss])
 
     def clear(self) -> None:
         """Begin a new row."""
@@ -84,9 +97,11 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def noted_interrupts(wanted: bool, patient: bool = False) -> Iterator[Callable[[], bool]]:
-    """A function that tells whether SIGINT or SIGTERM has come since; a second one interrupts at once, unless ``patient``.
+    """A function that tells whether SIGINT or SIGTERM has come since; a second one interrupts
+    at once, unless ``patient``.
 
-    Where it is not ``wanted``, and outside of the main thread, which alone hears signals, nothing is changed.
+    Where it is not ``wanted``, and outside of the main thread, which alone hears signals,
+    nothing is changed.
     """
     noted = []
     def note(number: int, frame: object) -> None:
@@ -96,7 +111,8 @@ def noted_interrupts(wanted: bool, patient: bool = False) -> Iterator[Callable[[
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note)
+              for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(noted)
     finally:
