@@ -173,7 +173,8 @@ def test_nothing_built_is_committed() -> None:
     parts = {part for path in committed() for part in path.relative_to(ROOT).parts}
     assert not parts & {"_build", "__pycache__", ".venv", ".ipynb_checkpoints", ".DS_Store"}
     runs = [path.relative_to(ROOT) for path in committed() if "runs" in path.relative_to(ROOT).parts]
-    assert {(path.parent.as_posix(), path.suffix) for path in runs} <= {("book/results/runs", ".json")}, "records, and no run"
+    wanted = {("book/results/runs", ".json"), ("cdlm/runs", ".py"), ("tests/runs", ".py")}
+    assert {(path.parent.as_posix(), path.suffix) for path in runs} <= wanted, "records and code, and no run"
     assert not [part for part in parts if part.endswith((".egg-info", ".pyc", ".pt", ".from-notebook"))]
 
 
