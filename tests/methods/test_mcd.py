@@ -18,7 +18,7 @@ from cdlm.methods.mcd import MCD, MCDConfig, class_gap, mcd_step
 from cdlm.model.networks import TaskClassifier
 from cdlm.runs.run import load_run, run
 from cdlm.runs.spec import RunSpec
-from cdlm.training.engine import Trainer
+from cdlm.training.engine import Trainer, run_round
 from cdlm.training.loop import Loop, train
 
 SMALL = MCDConfig(width=2)
@@ -81,7 +81,7 @@ def test_steps_b_and_c_want_opposite_things_of_one_number() -> None:
 def test_a_step_moves_its_learners_and_no_others(step: str, learners: tuple, moved: tuple) -> None:
     method = made()
     before = {name: copy_of(getattr(method, name)) for name in PARTS}
-    Trainer(method, 3).update(Round(step, learners), batch(), EPS)
+    run_round(Trainer(method, 3), Round(step, learners), batch(), EPS)
     assert Round(step, learners) in method.rounds()
     assert moved == tuple(name for name in PARTS if not all(map(torch.equal, before[name], getattr(method, name).parameters())))
 
@@ -158,7 +158,7 @@ def test_step_b_pulls_the_heads_apart_and_step_c_brings_them_together() -> None:
     for step, learner in (("B", "C"), ("C", "G")):
         gaps.append(mcd_step(method, pair, "C")[0].item())
         for _ in range(20):
-            trainer.update(Round(step, (learner,)), pair, EPS)
+            run_round(trainer, Round(step, (learner,)), pair, EPS)
     gaps.append(mcd_step(method, pair, "C")[0].item())
     assert gaps[1] > 1.2 * gaps[0] and gaps[2] < 0.8 * gaps[1]
 
