@@ -573,9 +573,9 @@ def test_consistency_refuses_batches_that_would_broadcast(odd: int) -> None:
     images[odd] = images[odd][:1]
     hat, tilde, x, hat_o, tilde_o, x_o = images
     with pytest.raises(ValueError, match="shapes differ"):
-        theory.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o)
+        losses.consistency_as_printed(x, hat, tilde, x_o, hat_o, tilde_o)
     if odd not in (2, 5):
-        for loss in (consistency_loss, theory.consistency_l1):
+        for loss in (consistency_loss, losses.consistency_l1):
             with pytest.raises(ValueError, match="shapes differ"):
                 loss(hat, tilde, hat_o, tilde_o)
 
