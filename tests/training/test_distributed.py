@@ -63,7 +63,9 @@ def test_methods_whose_parameters_all_learn_and_one_whose_do_not() -> None:
 @pytest.fixture(scope="module")
 def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("team")
-    done = subprocess.run([*TORCHRUN, team_run.__file__, folder], capture_output=True, text=True, timeout=600)
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}      # what a test can import, its processes can
+    done = subprocess.run(
+        [*TORCHRUN, team_run.__file__, folder], capture_output=True, text=True, timeout=600, env=os.environ | paths)
     assert done.returncode == 0, done.stderr
     assert [(folder / f"{rank}.done").read_text() for rank in (0, 1)] == ["2", "2"]
     return folder
