@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from cdlm.cli.common import JSON_OPTION, choose_device, clear_errors
+from cdlm.cli.common import DEVICE_OPTION, JSON_OPTION, choose_device, clear_errors
 from cdlm.domains.catalog import find_recipe, locate_all, open_domain
 from cdlm.files import RunError, write_json
 from cdlm.provenance import provenance
@@ -96,7 +96,7 @@ def bench_accuracy_command(
 # 90_command_line: The commands
 
 def bench_data_command(
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    device: Annotated[str, DEVICE_OPTION] = "cpu",
     as_json: Annotated[bool, JSON_OPTION] = False
 ) -> None:
     """Measure images per second, beside torchvision's DataLoader and a training step, in one

@@ -21,7 +21,14 @@ from cdlm.theory.ledger import LedgerError
 from cdlm.training.checkpoints import CheckpointError
 from cdlm.training.watch import Interrupted, TrainingError
 
-__all__ = ["JSON_OPTION", "choose_device", "clear_errors", "parse_settings", "tell_error"]
+__all__ = [
+    "DEVICE_OPTION",
+    "JSON_OPTION",
+    "choose_device",
+    "clear_errors",
+    "parse_settings",
+    "tell_error",
+]
 
 
 # 90_command_line: Errors in one line
@@ -58,6 +65,10 @@ def clear_errors() -> Iterator[None]:
 
 # 90_command_line: The commands
 
+DEVICE_OPTION = typer.Option(help="auto, cpu, cuda or mps")
+JSON_OPTION = typer.Option("--json", help="print JSON")
+
+
 def choose_device(name: str) -> str:
     """``name`` itself if torch can use it, or for "auto" the best there is.
 
@@ -73,13 +84,14 @@ def choose_device(name: str) -> str:
     return name
 
 
-def parse_settings(words: list[str]) -> dict[str, object]:
-    """["gamma1=0.5", "reduction=mean"] as {"gamma1": 0.5, "reduction": "mean"}.
+def parse_settings(words: list[str] | None) -> dict[str, object]:
+    """["gamma1=0.5", "reduction=mean"] as {"gamma1": 0.5, "reduction": "mean"}; None, which
+    is what no option at all comes as, as {}.
 
     Raises RunError for other forms.
     """
     settings = {}
-    for word in words:
+    for word in words or ():
         name, equals, text = word.partition("=")
         if not equals or not name:
             raise RunError(f"a setting has the form name=value, not {word!r}")
@@ -88,6 +100,3 @@ def parse_settings(words: list[str]) -> dict[str, object]:
         except ValueError:
             settings[name] = text
     return settings
-
-
-JSON_OPTION = typer.Option("--json", help="print JSON")

@@ -73,7 +73,7 @@ def data_fetch_command(
 ) -> None:
     """Get the whole of a domain, download what is missing, make what is made, and keep it."""
     with clear_errors():
-        domain = open_domain(name, "full", root, not offline, **parse_settings(setting or []))
+        domain = open_domain(name, "full", root, not offline, **parse_settings(setting))
     typer.echo(f"{name}: {domain.found}")
     for message in domain.skipped:
         typer.echo(f"left out: {message}", err=True)

@@ -7,13 +7,14 @@ there, not here.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from platformdirs import user_cache_path
 
-from cdlm.cli.common import JSON_OPTION, choose_device, clear_errors, tell_error
+from cdlm.cli.common import DEVICE_OPTION, JSON_OPTION, choose_device, clear_errors, tell_error
 from cdlm.evaluation.selection import RULES
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
@@ -28,8 +29,6 @@ from cdlm.runs.record import record_path
 
 __all__ = [
     "MEASUREMENTS",
-    "RESULTS_OPTION",
-    "RUNS_FOLDER",
     "job_line",
     "measure_command",
     "parse_seeds",
@@ -72,51 +71,69 @@ def summary(rows: list[dict]) -> str:
                               for r in rows])
 
 
-RESULTS_OPTION = typer.Option(help="folder of the records")
 RUNS_FOLDER = Path("book/results/runs")
+RESULTS_OPTION = typer.Option(help="folder of the records")
+WHAT_ARGUMENT = typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")
+SEEDS_OPTION = typer.Option(help="such as 1-3, or 0,3,5")
+PROFILE_OPTION = typer.Option(help=f"how much of it: {', '.join(PROFILES)}")
+RECORDS_OPTION = typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, "
+                              "or beside the runs for a profile that is not full")
+WORK_OPTION = typer.Option(help="folder for unfinished runs and for weights; "
+                           "by default a cache")
+WORKERS_OPTION = typer.Option(min=0, help="processes; 0 for one for each core, "
+                              "or one on a GPU")
+DASK_OPTION = typer.Option(help="address of a Dask cluster, or local")
+LIST_OPTION = typer.Option("--list", help="only list the runs, numbered")
+JOB_OPTION = typer.Option("--job", min=0, help="only the run with this number in the list")
+
+
+def numbered(todo: Sequence[Job], number: int | None) -> list[Job]:
+    """The job with a number, or all for None. Raises RunError for a number there is not."""
+    if number is None:
+        return list(todo)
+    if number >= len(todo):
+        raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
+    return [todo[number]]
+
+
+def make_runs(todo: Sequence[Job], results: Path, folders: Path, device: str, workers: int,
+              dask: str) -> None:
+    """Carry out jobs and tell each cause of failure in a line. Raises RunError if one failed.
+    """
+    workers = workers or fitting_workers(len(todo), device)
+    failed = reproduce(todo, results, folders, device,
+                       by_dask(dask, workers) if dask else by_processes(workers))
+    for line in by_cause(failed):
+        tell_error(line)
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
 
 
 def reproduce_command(
-    what: Annotated[str, typer.Argument(help="one of: "
-                                        f"{', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")],
-    seeds: Annotated[str, typer.Option(help="such as 1-3, or 0,3,5")] = "1-3",
-    profile: Annotated[str,
-                       typer.Option(help=f"how much of it: {', '.join(PROFILES)}")] = "full",
-    results: Annotated[Path | None, typer.Option(help="folder of the records; by default "
-                                                 f"{RUNS_FOLDER}, or beside the runs for a "
-                                                 "profile that is not full")] = None,
-    work: Annotated[Path | None, typer.Option(help="folder for unfinished runs and for "
-                                              "weights; by default a cache")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="processes; 0 for one for each core, "
-                                         "or one on a GPU")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
-    dask: Annotated[str, typer.Option(help="address of a Dask cluster, or local")] = "",
-    listed: Annotated[bool, typer.Option("--list",
-                                         help="only list the runs, numbered")] = False,
-    number: Annotated[int | None, typer.Option("--job", min=0, help="only the run with this "
-                                               "number in the list")] = None,
+    what: Annotated[str, WHAT_ARGUMENT],
+    seeds: Annotated[str, SEEDS_OPTION] = "1-3",
+    profile: Annotated[str, PROFILE_OPTION] = "full",
+    results: Annotated[Path | None, RECORDS_OPTION] = None,
+    work: Annotated[Path | None, WORK_OPTION] = None,
+    workers: Annotated[int, WORKERS_OPTION] = 0,
+    device: Annotated[str, DEVICE_OPTION] = "cpu",
+    dask: Annotated[str, DASK_OPTION] = "",
+    listed: Annotated[bool, LIST_OPTION] = False,
+    number: Annotated[int | None, JOB_OPTION] = None,
 ) -> None:
     """Make the runs behind a table or a figure that are not on record yet; what was cut off is
     taken up again."""
     with clear_errors():
-        todo, folders = (jobs(what, parse_seeds(seeds), profile),
-                         work or user_cache_path("cdlm") / "runs" / profile)
+        folders = work or user_cache_path("cdlm") / "runs" / profile
         results = results or (RUNS_FOLDER if profile == "full" else folders / "records")
-        if number is not None and number >= len(todo):
-            raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
+        todo = jobs(what, parse_seeds(seeds), profile)
+        asked = numbered(todo, number)
         if listed:
             typer.echo("\n".join(job_line(i, found, results) for i, found in enumerate(todo)))
             return
-        todo, device = todo if number is None else [todo[number]], choose_device(device)
-        workers = workers or fitting_workers(len(todo), device)
-        failed = reproduce(todo, results, folders, device,
-                           by_dask(dask, workers) if dask else by_processes(workers))
-        for line in by_cause(failed):
-            tell_error(line)
-        if failed:
-            raise RunError(
-                f"{len(failed)} of {len(todo)} runs failed; the same command tries them again")
-    typer.echo(f"{len(todo)} runs are on record in {results}")
+        make_runs(asked, results, folders, choose_device(device), workers, dask)
+    typer.echo(f"{len(asked)} runs are on record in {results}")
 
 
 def results_command(

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from cdlm.cli.common import choose_device, clear_errors, parse_settings
+from cdlm.cli.common import DEVICE_OPTION, choose_device, clear_errors, parse_settings
 from cdlm.data.augment import Augment
 from cdlm.domains.catalog import SIZES
 from cdlm.files import write_json
@@ -22,58 +22,53 @@ from cdlm.methods.registry import METHODS
 from cdlm.runs.run import evaluate, joined_record, run
 from cdlm.runs.spec import RunSpec
 
-__all__ = [
-    "AUGMENT_OPTION",
-    "CHANGES",
-    "EVERY_OPTION",
-    "SETTING_OPTION",
-    "STRONG_OPTION",
-    "accuracies",
-    "evaluate_command",
-    "record_command",
-    "run_with_bar",
-    "train_command",
-]
+__all__ = ["accuracies", "evaluate_command", "record_command", "run_with_bar", "train_command"]
 
 
 # 90_command_line: The commands
 
 CHANGES = [change.name for change in fields(Augment)]
+SOURCE_ARGUMENT = typer.Argument(help="labeled domain, such as mnist, "
+                                 "or a folder with a folder for each class")
+TARGET_ARGUMENT = typer.Argument(help="unlabeled domain, such as usps, or a folder of images")
+STORE_OPTION = typer.Option(help="new folder for config, metrics and weights")
+METHOD_OPTION = typer.Option(help=f"one of: {', '.join(METHODS)}")
+STEPS_OPTION = typer.Option(min=1, help="fixed number of updates; the last weights are kept")
+BATCH_OPTION = typer.Option(min=2, help="images of each domain in a step, over all processes")
 SETTING_OPTION = typer.Option("--set", help="such as gamma1=0.5; repeatable")
 AUGMENT_OPTION = typer.Option(
     help=f"random change to all images, such as degrees=10; repeatable; {', '.join(CHANGES)}")
 STRONG_OPTION = typer.Option(
     help="the same for target images that come a second time, for training on own predictions")
+SIZE_OPTION = typer.Option(help=f"how much of the data: {', '.join(SIZES)}, "
+                           "or one for each, as sample,full")
+
+
+PRECISION_OPTION = typer.Option(help="float32, or bfloat16 where that is fast")
+CHANNELS_OPTION = typer.Option("--channels-last", help="another order of memory, faster on "
+                               "some GPUs")
+COMPILE_OPTION = typer.Option("--compile/--no-compile", help="compile the networks; needs a "
+                              "C++ compiler")
+LOG_OPTION = typer.Option(min=1, help="steps from one row of the log to the next")
 EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, "
                             "and the run cannot be resumed")
 
 
 def train_command(
-    source: Annotated[str, typer.Argument(help="labeled domain, such as mnist, "
-                                          "or a folder with a folder for each class")],
-    target: Annotated[str, typer.Argument(help="unlabeled domain, such as usps, "
-                                          "or a folder of images")],
-    out: Annotated[Path, typer.Option(help="new folder for config, metrics and weights")],
-    method: Annotated[str, typer.Option(help=f"one of: {', '.join(METHODS)}")] = "cdlm",
+    source: Annotated[str, SOURCE_ARGUMENT], target: Annotated[str, TARGET_ARGUMENT],
+    out: Annotated[Path, STORE_OPTION], method: Annotated[str, METHOD_OPTION] = "cdlm",
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="fixed number of updates; "
-                                       "the last weights are kept")] = 1500,
-    batch_size: Annotated[int, typer.Option(min=2, help="images of each domain in a step, "
-                                            "over all processes")] = 64,
+    steps: Annotated[int, STEPS_OPTION] = 1500,
+    batch_size: Annotated[int, BATCH_OPTION] = 64,
     setting: Annotated[list[str] | None, SETTING_OPTION] = None,
     augment: Annotated[list[str] | None, AUGMENT_OPTION] = None,
     strong: Annotated[list[str] | None, STRONG_OPTION] = None,
-    size: Annotated[str, typer.Option(help=f"how much of the data: {', '.join(SIZES)}, "
-                                      "or one for each, as sample,full")] = "best",
-    precision: Annotated[str, typer.Option(help="float32, "
-                                           "or bfloat16 where that is fast")] = "float32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "auto",
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="another order of "
-                                                "memory, faster on some GPUs")] = False,
-    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="compile the "
-                                          "networks; needs a C++ compiler")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="steps from one row of the log to the "
-                                           "next")] = 50,
+    size: Annotated[str, SIZE_OPTION] = "best",
+    precision: Annotated[str, PRECISION_OPTION] = "float32",
+    device: Annotated[str, DEVICE_OPTION] = "auto",
+    channels_last: Annotated[bool, CHANNELS_OPTION] = False,
+    compile: Annotated[bool, COMPILE_OPTION] = False,
+    log_every: Annotated[int, LOG_OPTION] = 50,
     checkpoint_every: Annotated[int, EVERY_OPTION] = 500,
 ) -> None:
     """Train a method from a labeled source to an unlabeled target, and store the run; a killed
@@ -81,10 +76,9 @@ def train_command(
     how = {"log_every": log_every, "checkpoint_every": checkpoint_every,
            "channels_last": channels_last, "compile": compile}
     with clear_errors():
-        settings, augment, strong = (parse_settings(words or [])
-                                     for words in (setting, augment, strong))
-        spec = RunSpec(method, source, target, seed, steps, batch_size, settings, size,
-                       precision, augment, strong)
+        spec = RunSpec(method, source, target, seed, steps, batch_size,
+                       parse_settings(setting), size, precision, parse_settings(augment),
+                       parse_settings(strong))
         run_with_bar(spec, out, choose_device(device), how)
 
 

@@ -147,49 +147,61 @@ def changed_recipe(name: str, augmented: bool = True,
     return Variant(f"improved-{name}", "improved", settings, augmented)
 
 
+TableRow = tuple[str, str, Variant]  # what it is called, whose settings they are, the variant
+
+COMPARISON: list[TableRow] = [
+    ("source only without augmentation", "faithful", BARE_SOURCE_ONLY),
+    ("DANN without augmentation", "faithful", BARE_ADVERSARIAL),
+    ("CDLM", "faithful", FAITHFUL),
+    ("source only", "improved", SOURCE_ONLY),
+    ("DANN", "improved", ADVERSARIAL),
+    ("no decoder", "improved", CONTROL),
+    ("CDLM", "improved", IMPROVED),
+    ("target only", "improved", TARGET_ONLY),
+]
+
+
+ABLATIONS: dict[str, list[TableRow]] = {
+    "table3": [("without L_c", "improved", changed_recipe("no-lc", beta1=0.0, beta2=0.0)),
+               ("L_c^t alone", "improved", changed_recipe("lct", beta1=0.0)),
+               ("L_c^s alone", "improved", changed_recipe("lcs", beta2=0.0)),
+               ("both", "improved", IMPROVED)],
+    "table5": [("Conv4", "improved", changed_recipe("conv4", tap="conv2")),
+               ("Conv5", "improved", changed_recipe("conv5", tap="conv3")),
+               ("Convlast", "improved", IMPROVED)],
+    "table6": [
+        ("(0.1, 1.0)", "improved", changed_recipe("g0.1-1.0", gamma1=0.1, gamma2=1.0)),
+        ("(0.5, 0.5)", "improved", changed_recipe("g0.5-0.5", gamma1=0.5, gamma2=0.5)),
+        ("(0.9, 0.1)", "improved", changed_recipe("g0.9-0.1", gamma1=0.9)),
+        ("(1.0, 0.1)", "improved", IMPROVED),
+        ("(1.0, 0)", "improved", changed_recipe("g1.0-0", gamma2=0.0))],
+    "table7": [("PM1", "improved", changed_recipe("pm1", modulation="pm1")),
+               ("PM2", "improved", changed_recipe("pm2", modulation="pm2")),
+               ("full", "improved", IMPROVED)],
+}
+
+
+INGREDIENTS: list[TableRow] = [
+    ("all", "improved", IMPROVED),
+    ("none", "faithful", FAITHFUL),
+    ("statistics by domain alone", "faithful", STATISTICS_ALONE),
+    ("without statistics by domain", "improved",
+     changed_recipe("no-statistics", domain_statistics=False)),
+    ("without augmentation", "improved", changed_recipe("no-augmentation", augmented=False)),
+    ("without conditioning", "improved", changed_recipe("unconditional", conditional=False)),
+    ("without entropy", "improved", changed_recipe("no-entropy", entropy=0.0)),
+    ("without self-training", "improved",
+     Variant("improved-no-self-training", "improved", {"self_training": 0.0}, gray_only=True)),
+    ("without plain drawings", "improved",
+     changed_recipe("changed-drawings", draws_plain=False)),
+    ("without a decoder", "improved", CONTROL),
+]
+
+
 def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
     """Rows of each table: name, recipe, variant. A variant that two tables share is run once.
     """
-    return {
-        "table2": [("source only without augmentation", "faithful", BARE_SOURCE_ONLY),
-                   ("DANN without augmentation", "faithful", BARE_ADVERSARIAL),
-                   ("CDLM", "faithful", FAITHFUL),
-                   ("source only", "improved", SOURCE_ONLY), ("DANN", "improved", ADVERSARIAL),
-                   ("no decoder", "improved", CONTROL), ("CDLM", "improved", IMPROVED),
-                   ("target only", "improved", TARGET_ONLY)],
-        "table3": [("without L_c", "improved", changed_recipe("no-lc", beta1=0.0, beta2=0.0)),
-                   ("L_c^t alone", "improved", changed_recipe("lct", beta1=0.0)),
-                   ("L_c^s alone", "improved", changed_recipe("lcs", beta2=0.0)),
-                   ("both", "improved", IMPROVED)],
-        "table5": [("Conv4", "improved", changed_recipe("conv4", tap="conv2")),
-                   ("Conv5", "improved", changed_recipe("conv5", tap="conv3")),
-                   ("Convlast", "improved", IMPROVED)],
-        "table6": [
-            ("(0.1, 1.0)", "improved", changed_recipe("g0.1-1.0", gamma1=0.1, gamma2=1.0)),
-            ("(0.5, 0.5)", "improved", changed_recipe("g0.5-0.5", gamma1=0.5, gamma2=0.5)),
-            ("(0.9, 0.1)", "improved", changed_recipe("g0.9-0.1", gamma1=0.9)),
-            ("(1.0, 0.1)", "improved", IMPROVED),
-            ("(1.0, 0)", "improved", changed_recipe("g1.0-0", gamma2=0.0))],
-        "table7": [("PM1", "improved", changed_recipe("pm1", modulation="pm1")),
-                   ("PM2", "improved", changed_recipe("pm2", modulation="pm2")),
-                   ("full", "improved", IMPROVED)],
-        "ingredients": [("all", "improved", IMPROVED), ("none", "faithful", FAITHFUL),
-                        ("statistics by domain alone", "faithful", STATISTICS_ALONE),
-                        ("without statistics by domain", "improved",
-                         changed_recipe("no-statistics", domain_statistics=False)),
-                        ("without augmentation", "improved",
-                         changed_recipe("no-augmentation", augmented=False)),
-                        ("without conditioning", "improved",
-                         changed_recipe("unconditional", conditional=False)),
-                        ("without entropy", "improved",
-                         changed_recipe("no-entropy", entropy=0.0)),
-                        ("without self-training", "improved",
-                         Variant("improved-no-self-training", "improved",
-                                 {"self_training": 0.0}, gray_only=True)),
-                        ("without plain drawings", "improved",
-                         changed_recipe("changed-drawings", draws_plain=False)),
-                        ("without a decoder", "improved", CONTROL)],
-    }
+    return {"table2": COMPARISON, **ABLATIONS, "ingredients": INGREDIENTS}
 
 
 TABLE_TASKS = {"table2": TASKS, "table3": tuple(PAPER["table3"]["both"]),

@@ -30,6 +30,7 @@ __all__ = [
     "fitting_workers",
     "need_folder",
     "reproduce",
+    "show_progress",
     "shown",
     "steps_done",
 ]
@@ -51,27 +52,30 @@ def steps_done(work: Job, results: Path, folders: Path) -> int:
         return 0
 
 
+def show_progress(bar: tqdm, todo: Sequence[Job], results: Path, folders: Path) -> None:
+    """Set a bar to the steps that are done of all jobs together, and say how many are whole.
+    """
+    done = [steps_done(work, results, folders) for work in todo]
+    whole = sum(n == work.spec.steps for n, work in zip(done, todo))
+    bar.n = sum(done)
+    bar.set_postfix_str(f"{whole} of {len(todo)} runs")
+
+
 @contextmanager
 def shown(todo: Sequence[Job], results: Path, folders: Path, quiet: bool) -> Iterator[None]:
     """Within the block, a bar shows the steps done by all workers together, and the time left
     at their pace."""
     over = threading.Event()
-    def look() -> list[int]:
-        return [steps_done(work, results, folders) for work in todo]
-    def show() -> None:
-        done = look()
-        bar.n = sum(done)
-        bar.set_postfix_str(
-            f"{sum(n == work.spec.steps for n, work in zip(done, todo))} of {len(todo)} runs")
     def watch() -> None:
         while not over.wait(2):
-            show()
+            show_progress(bar, todo, results, folders)
     with tqdm(total=sum(work.spec.steps for work in todo), unit="step",
               disable=True if quiet else None) as bar:
         if bar.disable:
             yield
             return
-        bar.initial = bar.n = sum(look())  # the pace is that of steps done from now on
+        # the pace is that of steps done from now on
+        bar.initial = bar.n = sum(steps_done(work, results, folders) for work in todo)
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
@@ -79,7 +83,7 @@ def shown(todo: Sequence[Job], results: Path, folders: Path, quiet: bool) -> Ite
         finally:
             over.set()
             watcher.join()
-            show()
+            show_progress(bar, todo, results, folders)
 
 
 def by_processes(workers: int) -> Callable:
