@@ -309,7 +309,8 @@ def find(library: Library, dotted: str) -> Place | None:
         name, *rest = parts[end:]
         if name not in room.units and name in room.imports:     # handed on from elsewhere
             return find(library, ".".join([room.imports[name], *rest]))
-        return room, name if name in room.units else "__getattr__"
+        known = name in room.units or name.startswith("__")     # every module has a __file__
+        return room, name if known else "__getattr__"
     return None
 
 

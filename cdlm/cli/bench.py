@@ -7,12 +7,14 @@ here.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cdlm.cli.common import DEVICE_OPTION, JSON_OPTION, choose_device, clear_errors
+from cdlm.data.domain import OpenedDomain
 from cdlm.domains.catalog import find_recipe, locate_all, open_domain
 from cdlm.files import RunError, write_json
 from cdlm.provenance import provenance
@@ -23,9 +25,12 @@ from cdlm.speed.race import measure_race, race_line
 
 __all__ = [
     "OUT_OPTION",
+    "accuracy_table",
     "bench_accuracy_command",
     "bench_data_command",
     "bench_step_command",
+    "default_target",
+    "gray_pair",
     "keep_record",
 ]
 
@@ -59,6 +64,28 @@ def bench_step_command(
     typer.echo(json.dumps(facts) if as_json else step_table(facts))
 
 
+def default_target() -> str:
+    """USPS where its images are, else the optical digits of a package."""
+    return "usps" if locate_all(find_recipe("usps"))[0] == "full" else "optdigits"
+
+
+def gray_pair(source: str, target: str) -> tuple[OpenedDomain, OpenedDomain]:
+    """Two domains of one channel, by name; raises RunError if they have more."""
+    domains = open_domain(source), open_domain(target)
+    if any(domain.channels != 1 for domain in domains):
+        raise RunError("the race is between gray domains, such as mnist, optdigits and usps")
+    return domains
+
+
+def accuracy_table(record: Mapping[str, object]) -> str:
+    """A record of the race as the text that the command prints."""
+    head = (f"{record['source']} to {record['target']}, until target accuracy "
+            f"{record['threshold']} or {record['steps']} steps "
+            "(labels stop the clock, nothing else)")
+    rows = [f"  {name:20} {race_line(row)}" for name, row in record["racers"].items()]
+    return "\n".join([head, *rows])
+
+
 def bench_accuracy_command(
     source: Annotated[str, typer.Argument(help="labeled domain")] = "mnist",
     target: Annotated[str, typer.Argument(help="unlabeled domain; by default usps where its "
@@ -74,12 +101,8 @@ def bench_accuracy_command(
     """Measure the seconds to a stated target accuracy, ours and DANN of skada and
     pytorch-adapt. A stopwatch, not a result."""
     with clear_errors():
-        target = target or ("usps"
-                            if locate_all(find_recipe("usps"))[0] == "full" else "optdigits")
-        domains, load = (open_domain(source), open_domain(target)), load_of_machine()
-        if domains[0].channels != domains[1].channels or domains[0].channels != 1:
-            raise RunError(
-                "the race is between gray domains, such as mnist, optdigits and usps")
+        target = target or default_target()
+        domains, load = gray_pair(source, target), load_of_machine()
         rows = measure_race(*domains, threshold, steps, batch_size, seed)
         facts = {"measured": "seconds to accuracy", "source": source, "target": target,
                  "threshold": threshold, "steps": steps, "batch_size": batch_size,
@@ -87,10 +110,7 @@ def bench_accuracy_command(
                  "provenance": provenance("cpu"),
                  "load": [round(load, 2), round(load_of_machine(), 2)]}
         keep_record(facts, out)
-    lines = [f"{source} to {target}, until target accuracy {threshold} or {steps} steps "
-             "(labels stop the clock, nothing else)"]
-    typer.echo(json.dumps(facts) if as_json else "\n".join(
-        lines + [f"  {name:20} {race_line(row)}" for name, row in rows.items()]))
+    typer.echo(json.dumps(facts) if as_json else accuracy_table(facts))
 
 
 # 90_command_line: The commands

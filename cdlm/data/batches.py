@@ -69,8 +69,8 @@ def draw_pair(source: Split, target: Split, batch_size: int,
     if channels[0] != channels[1]:
         raise ValueError(f"source images have {channels[0]} channels, "
                          f"target images {channels[1]}: load both with 3")
-    (x_s, y_s), (x_t, _) = (draw(source, batch_size, generator),
-                            draw(target, batch_size, generator))
+    x_s, y_s = draw(source, batch_size, generator)
+    x_t, _ = draw(target, batch_size, generator)
     return DomainBatch(x_s, y_s, x_t)
 
 

@@ -193,9 +193,8 @@ def first_folder(place: Path, below: Sequence[str], look: Callable[[Path], Path]
 def file_checksum(path: Path, kind: str) -> str:
     """Checksum of a file in the form of a RemoteFile; ``kind`` is "md5" or "sha256"."""
     with open(path, "rb") as stream:
-        return (
-            f"{kind}:"
-            f"{hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()}")
+        digest = hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False))
+    return f"{kind}:{digest.hexdigest()}"
 
 
 def continue_download(url: str, part: Path, timeout: float = 30) -> None:

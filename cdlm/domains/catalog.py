@@ -6,7 +6,7 @@ Generated from book/src/60_data.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -210,6 +210,20 @@ def split_pieces(groups: Mapping[str, Sequence[Path]], read: Callable[[Path], np
     return Pieces(shape, images()), Pieces((), labels(), "int64")
 
 
+def folder_parts(groups: Iterable[Mapping[str, Sequence[Path]]],
+                 read: Callable[[Path], np.ndarray], shape: tuple[int, ...],
+                 skip_damaged: bool) -> dict[str, Tensor | Pieces]:
+    """Images and labels of both splits, to be written in this order, and at last the messages
+    on images that were left out, as JSON."""
+    parts, skipped = {}, [] if skip_damaged else None
+    for name, part in zip(("train", "test"), groups):
+        parts[f"{name}_images"], parts[f"{name}_labels"] = split_pieces(part, read, shape,
+                                                                        skipped)
+    text = Pieces((), (np.frombuffer(json.dumps(skipped or []).encode(), np.uint8)
+                       for _ in range(1)))
+    return parts | {"skipped": text}
+
+
 def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str = "crop",
                 ground: int = 255, skip_damaged: bool = False) -> OpenedDomain:
     """A folder of images as a domain: with a folder for each class, or without classes
@@ -234,19 +248,11 @@ def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str 
                "skip": skip_damaged, "as": [size, channels, fit, ground]}
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-    def make() -> dict[str, Tensor | Pieces]:
-        parts, skipped = {}, [] if skip_damaged else None
-        for name, part in zip(("train", "test"), groups):
-            parts[f"{name}_images"], parts[f"{name}_labels"] = split_pieces(
-                part, lambda path: read_picture(path, size, channels, fit, ground),
-                (channels, size, size), skipped)
-        text = Pieces((), (np.frombuffer(json.dumps(skipped or []).encode(), np.uint8)
-                           for _ in range(1)))
-        return parts | {"skipped": text}
-    parts = remembered(f"folder-{folder.name}", key, make)
+    parts = remembered(f"folder-{folder.name}", key, lambda: folder_parts(
+        groups, lambda path: read_picture(path, size, channels, fit, ground),
+        (channels, size, size), skip_damaged))
     train, test = splits_of(parts)
-    classes = tuple(name for name in groups[0] if name)
-    return OpenedDomain(folder.name, folder.name, classes, train, test,
+    return OpenedDomain(folder.name, folder.name, tuple(filter(None, groups[0])), train, test,
                         f"the folder {folder.name}", "as its owner says", "full", "folder",
                         (Attempt("folder", ""),),
                         tuple(json.loads(bytes(parts["skipped"].numpy()))))

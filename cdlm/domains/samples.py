@@ -115,10 +115,10 @@ def load_mnistm() -> Domain:
     """
     mnist, splits = load_mnist(), []
     for seed, split, paths in ((0, mnist.train, TRAIN_PHOTOS), (1, mnist.test, TEST_PHOTOS)):
-        photos, generator = ([load_photo(path) for path in paths],
-                             torch.Generator().manual_seed(seed))
-        splits.append(Split(blend(split.images, cut_patches(photos, len(split), generator)),
-                            split.labels))
+        photos = [load_photo(path) for path in paths]
+        generator = torch.Generator().manual_seed(seed)
+        patches = cut_patches(photos, len(split), generator)
+        splits.append(Split(blend(split.images, patches), split.labels))
     return Domain("mnistm", "MNIST-M", DIGITS, *splits, license="CC BY-SA 3.0",
                   origin="mnist, blended into photographs of scikit-image and scikit-learn")
 

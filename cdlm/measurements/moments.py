@@ -31,6 +31,7 @@ __all__ = [
     "mean_gaps",
     "measure_modulation",
     "measure_moments",
+    "predicted_moments",
     "sampled_moments",
     "variance_parts",
 ]
@@ -75,40 +76,16 @@ def variance_parts(own: Encoded, h_other: Tensor, gamma1: float = 1.0,
                          scale * gamma2**2)
 
 
-def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, draws: int = 4000,
-                       seed: int = 0) -> dict:
-    """Everything that Eqs. 3-6 assume or say of a trained encoder, for the code z_st, by name.
-
-    ``s`` and ``t`` are all images of source and target. Lists are per coordinate, (latent,);
-    ``h_quantiles`` is (levels, latent). Errors in means are in deviations of the code, errors
-    in deviations are ratios.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    mean, deviation = sampled_moments(s, t.h, gamma1, gamma2, draws, generator)
+def predicted_moments(s: Encoded, t: Encoded, gamma1: float,
+                      gamma2: float) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Means and deviations, (N, latent) each, that Eqs. 3 to 6 predict for the codes z_st of
+    the source images, with averages over all target images."""
     mu_h, sigma_h = t.h.mean(0), t.h.std(0, correction=0)
-    slope, correlation = regress(t.h, t.mu)
     means = {"eq_3": modulated_mean(s.mu, s.sigma, mu_h, gamma1),
              "eq_5": simplified_mean(s.mu, t.mu.mean(0), gamma1)}
     deviations = {"eq_4": modulated_sigma(s.sigma, sigma_h, gamma1, gamma2),
                   "eq_6": simplified_sigma(s.sigma, t.sigma.mean(0), gamma1)}
-    levels = torch.tensor(QUANTILE_LEVELS, dtype=t.h.dtype)
-    found = {
-        "mu_h": mu_h, "sigma_h": sigma_h, "mu_t": t.mu.mean(0),
-        "mu_t_deviation": t.mu.std(0, correction=0),
-        "sigma_t": t.sigma.mean(0), "sigma_s": s.sigma.mean(0),
-        "sigma_s_quantiles": s.sigma.flatten().quantile(levels),
-        "slope": slope, "correlation": correlation, "jarque_bera": jarque_bera(t.h),
-        "h_quantiles": t.h.quantile(levels, 0),
-        "variance": variance_parts(s, t.h, gamma1, gamma2)._asdict(),
-        "mean_error": {name: ((value - mean) / deviation).square().mean().sqrt()
-                       for name, value in means.items()},
-        "deviation_ratio": {name: (value / deviation).log().mean().exp()
-                            for name, value in deviations.items()},
-        "example": {"mean": mean[0], "deviation": deviation[0]}
-        | {k: v[0] for k, v in (means | deviations).items()},
-        "gap": mean_gaps(s, t, gamma1, generator),
-    }
-    return {name: rounded(value) for name, value in found.items()}
+    return means, deviations
 
 
 def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator,
@@ -127,6 +104,38 @@ def mean_gaps(s: Encoded, t: Encoded, gamma1: float, generator: torch.Generator,
             "pairs_before": before.square().sum(1).mean().sqrt(),
             "pairs_after": after.square().sum(1).mean().sqrt(),
             "features": (s.h.mean(0) - t.h.mean(0)).norm()}
+
+
+def measure_modulation(s: Encoded, t: Encoded, gamma1: float, gamma2: float, draws: int = 4000,
+                       seed: int = 0) -> dict:
+    """Everything that Eqs. 3-6 assume or say of a trained encoder, for the code z_st, by name.
+
+    ``s`` and ``t`` are all images of source and target. Lists are per coordinate, (latent,);
+    ``h_quantiles`` is (levels, latent). Errors in means are in deviations of the code, errors
+    in deviations are ratios.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    mean, deviation = sampled_moments(s, t.h, gamma1, gamma2, draws, generator)
+    means, deviations = predicted_moments(s, t, gamma1, gamma2)
+    slope, correlation = regress(t.h, t.mu)
+    levels = torch.tensor(QUANTILE_LEVELS, dtype=t.h.dtype)
+    found = {
+        "mu_h": t.h.mean(0), "sigma_h": t.h.std(0, correction=0),
+        "mu_t": t.mu.mean(0), "mu_t_deviation": t.mu.std(0, correction=0),
+        "sigma_t": t.sigma.mean(0), "sigma_s": s.sigma.mean(0),
+        "sigma_s_quantiles": s.sigma.flatten().quantile(levels),
+        "slope": slope, "correlation": correlation, "jarque_bera": jarque_bera(t.h),
+        "h_quantiles": t.h.quantile(levels, 0),
+        "variance": variance_parts(s, t.h, gamma1, gamma2)._asdict(),
+        "mean_error": {name: ((value - mean) / deviation).square().mean().sqrt()
+                       for name, value in means.items()},
+        "deviation_ratio": {name: (value / deviation).log().mean().exp()
+                            for name, value in deviations.items()},
+        "example": {"mean": mean[0], "deviation": deviation[0]}
+        | {k: v[0] for k, v in (means | deviations).items()},
+        "gap": mean_gaps(s, t, gamma1, generator),
+    }
+    return {name: rounded(value) for name, value in found.items()}
 
 
 def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-# 12_engine: What a method tells, and what an engine does with it
+# 12_engine: Who learns
 
 def constant(progress: float) -> float:
     """A learning rate that stays as it is; ``progress`` is the share of training done, in
@@ -54,6 +54,8 @@ class Learner:
     weight_decay: float = 0.0
 
 
+# 12_engine: Who moves together
+
 @dataclass(frozen=True)
 class Round:
     """One pass forward and back within an iteration, and the names of those who learn."""
@@ -68,6 +70,8 @@ class Now(NamedTuple):
     progress: float
     round: str = "all"
 
+
+# 12_engine: What they descend
 
 class Trainable(nn.Module):
     """What the engine asks: who learns, in which rounds, and what each round descends.
@@ -136,6 +140,8 @@ class Method(Trainable):
         """Source-like drawings of images (B, C, H, W). Raises ValueError if it draws none."""
         raise ValueError(f"{type(self).__name__} draws no images")
 
+
+# 12_engine: The engine
 
 def draw_noise(method: Trainable, batch_size: int, generator: torch.Generator,
                dtype: torch.dtype = torch.float32) -> Tensor:

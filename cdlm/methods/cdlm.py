@@ -35,6 +35,11 @@ from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 __all__ = [
     "CDLM",
     "CDLMConfig",
+    "CDLMNetworks",
+    "LossChoices",
+    "NetworkChoices",
+    "ReachChoices",
+    "UpdateChoices",
     "Weights",
     "cdlm_losses",
     "code_divergence",
@@ -284,9 +289,9 @@ def objectives(losses: dict[str, Tensor], config: CDLMConfig) -> tuple[Tensor, T
 
 # 71_losses: The method
 
-class CDLM(Method):
+class CDLMNetworks(Method):
     """Encoder (phi), decoder (theta), task classifier (theta_T) and discriminator (Xi), and
-    how they learn."""
+    what they read, draw and answer."""
 
     paths = ("x_t", "x_hat_ts", "x_tilde_t")
 
@@ -302,6 +307,30 @@ class CDLM(Method):
         self.classifier = TaskClassifier(**look, classes=x.classes)
         self.discriminator = Discriminator(c.latent)
         self.noise = (1 if self.config.losses.shared_noise else 4, c.latent)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features h (B, latent) of images (B, C, H, W) in [-1, 1]."""
+        return self.encoder(x).h
+
+    def read(self, x: Tensor) -> Tensor:
+        """Class logits (B, classes) of images (B, C, H, W) as they are, drawn or not."""
+        return self.classifier(x)
+
+    def translate(self, x: Tensor) -> Tensor:
+        """Source-like images x_tilde of ``x``, (batch, C, H, W), drawn with a noise that is
+        the same at every call."""
+        h, generator = self.encoder(x).h, torch.Generator(x.device).manual_seed(0)
+        c = self.config.weights
+        return self.decoder(c.gamma1 * h + c.gamma2 * noise_like(h, generator))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Test mode: class logits (batch, classes) of target images, read from their
+        translations."""
+        return self.classifier(self.translate(x))
+
+
+class CDLM(CDLMNetworks):
+    """The networks of CDLM, and how they learn."""
 
     def learners(self) -> list[Learner]:
         """Encoder, decoder, classifier and discriminator: SGD for phi, Adam for the rest,
@@ -338,26 +367,6 @@ class CDLM(Method):
         """
         if self.config.networks.features == "pca":
             self.encoder.h.fit(normalize(torch.cat([source_images, target_images])))
-
-    def features(self, x: Tensor) -> Tensor:
-        """Features h (B, latent) of images (B, C, H, W) in [-1, 1]."""
-        return self.encoder(x).h
-
-    def read(self, x: Tensor) -> Tensor:
-        """Class logits (B, classes) of images (B, C, H, W) as they are, drawn or not."""
-        return self.classifier(x)
-
-    def translate(self, x: Tensor) -> Tensor:
-        """Source-like images x_tilde of ``x``, (batch, C, H, W), drawn with a noise that is
-        the same at every call."""
-        h, generator = self.encoder(x).h, torch.Generator(x.device).manual_seed(0)
-        c = self.config.weights
-        return self.decoder(c.gamma1 * h + c.gamma2 * noise_like(h, generator))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Test mode: class logits (batch, classes) of target images, read from their
-        translations."""
-        return self.classifier(self.translate(x))
 
 
 # 72_algorithm: As printed

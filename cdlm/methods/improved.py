@@ -47,6 +47,7 @@ __all__ = [
     "ImprovedCDLM",
     "ImprovedConfig",
     "domain_loss",
+    "improved_losses",
     "improved_table",
     "own_loss",
     "read_drawings",
@@ -127,6 +128,29 @@ def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Ten
     return self_training_loss(full(model.classifier(drawn)), logits_t, c.confidence)
 
 
+def improved_losses(model: ImprovedCDLM, batch: DomainBatch, eps: Tensor,
+                    progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The objective, and the losses by name, as ``fused_losses`` gives them, with the
+    additions."""
+    c, table = model.config, improved_table(model.config, progress)
+    with facing(model.encoder, "both"):
+        s, t = encode_pair(model.encoder, batch)
+    if c.draws_plain and batch.x_s_plain is not None:
+        batch = replace(batch, x_s=batch.x_s_plain)
+    codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1, c.weights.gamma2)
+    views = draw_all(model.decoder, codes, every=True)
+    task, logits_s, logits_t = read_drawings(model, batch, reaching(table["task"], *views))
+    adv = domain_loss(model, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]),
+                      model.strength(progress))
+    entropy, own = prediction_entropy(logits_t), own_loss(model, batch, logits_t, eps[-1])
+    kl = code_divergence(s, t, c) + code_divergence(t, s, c)
+    rec = reconstructions(batch.x_s, views, c)
+    consistency = image_consistency(batch, reaching(table["consistency"], *views), c)
+    losses = {"rec": rec, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
+              "entropy": entropy, "own": own}
+    return objective(losses, table), losses | {"rec": rec["theta"]}
+
+
 class ImprovedCDLM(CDLM):
     """CDLM with statistics by domain, a conditional discriminator, and sure predictions on
     translated images."""
@@ -150,23 +174,5 @@ class ImprovedCDLM(CDLM):
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
-        """One objective for everybody, and the losses by name, as ``fused_losses`` gives them,
-        with the additions."""
-        c, table = self.config, improved_table(self.config, now.progress)
-        with facing(self.encoder, "both"):
-            s, t = encode_pair(self.encoder, batch)
-        if c.draws_plain and batch.x_s_plain is not None:
-            batch = replace(batch, x_s=batch.x_s_plain)
-        codes = transfer_codes(s, t, eps, c.losses.modulation, c.weights.gamma1,
-                               c.weights.gamma2)
-        views = draw_all(self.decoder, codes, every=True)
-        task, logits_s, logits_t = read_drawings(self, batch, reaching(table["task"], *views))
-        adv = domain_loss(self, torch.cat([s.h, t.h]), torch.cat([logits_s, logits_t]),
-                          self.strength(now.progress))
-        entropy, own = prediction_entropy(logits_t), own_loss(self, batch, logits_t, eps[-1])
-        kl = code_divergence(s, t, c) + code_divergence(t, s, c)
-        rec = reconstructions(batch.x_s, views, c)
-        consistency = image_consistency(batch, reaching(table["consistency"], *views), c)
-        losses = {"rec": rec, "kl": kl, "adv": adv, "consistency": consistency, "task": task,
-                  "entropy": entropy, "own": own}
-        return objective(losses, table), losses | {"rec": rec["theta"]}
+        """One objective for everybody, and the losses by name; see ``improved_losses``."""
+        return improved_losses(self, batch, eps, now.progress)

@@ -29,7 +29,7 @@ from cdlm.model.networks import Discriminator, Encoder
 from cdlm.model.normalization import facing, set_chunks
 from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
 
-__all__ = ["Plain", "PlainConfig", "plain_table"]
+__all__ = ["Plain", "PlainConfig", "plain_networks", "plain_table"]
 
 
 # 77_recipe: Without a decoder, and who has what
@@ -61,6 +61,22 @@ def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, flo
             "own": dict.fromkeys(("phi", "theta_T"), c.self_training * ramp(progress))}
 
 
+def plain_networks(config: PlainConfig,
+                   images: Images) -> tuple[Encoder, nn.Sequential, Discriminator]:
+    """Encoder, classifier and discriminator of a method without a decoder; what makes codes
+    of features is never trained."""
+    added = config.additions
+    normalization = "domain" if added.domain_statistics else config.normalization
+    encoder = Encoder(config.latent, images.channels, config.width, images.size, normalization,
+                      standardize=added.standardize)
+    for head in (encoder.mu, encoder.log_sigma):
+        head.requires_grad_(False)  # codes are for a decoder
+    classifier = nn.Sequential(nn.Linear(config.latent, 128), nn.ReLU(),
+                               nn.Linear(128, images.classes))
+    compared = config.latent * (images.classes if added.conditional else 1)
+    return encoder, classifier, Discriminator(compared)
+
+
 class Plain(Method):
     """CDLM's encoder up to the features h, a classifier that reads them, and a discriminator
     that may tell domains apart."""
@@ -75,15 +91,8 @@ class Plain(Method):
                  images: Images | None = None) -> None:
         super().__init__()
         self.config, self.images = config or PlainConfig(), images or Images()
-        c, added, x = self.config, self.config.additions, self.images
-        normalization = "domain" if added.domain_statistics else c.normalization
-        self.encoder = Encoder(c.latent, x.channels, c.width, x.size, normalization,
-                               standardize=added.standardize)
-        self.classifier = nn.Sequential(nn.Linear(c.latent, 128), nn.ReLU(),
-                                        nn.Linear(128, x.classes))
-        self.discriminator = Discriminator(c.latent * (x.classes if added.conditional else 1))
-        for head in (self.encoder.mu, self.encoder.log_sigma):
-            head.requires_grad_(False)  # codes are for a decoder
+        self.encoder, self.classifier, self.discriminator = plain_networks(
+            self.config, self.images)
 
     def learners(self) -> list[Learner]:
         """As those of CDLM: SGD for the encoder, Adam for the rest, rates that fall linearly

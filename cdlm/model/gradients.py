@@ -75,6 +75,21 @@ class Reach(NamedTuple):
 
 # 72_algorithm: One pass: a seam between two networks
 
+def added(*gradients: Tensor | None) -> Tensor | None:
+    """Sum of the gradients that arrived; None if none did."""
+    there = [g for g in gradients if g is not None]
+    return sum(there[1:], there[0]) if there else None
+
+
+def input_gradient(first: Tensor, output: Tensor, gradient: Tensor,
+                   retain_graph: bool) -> Tensor:
+    """Gradient of all N rows of the input from that of all N rows of the output: by ``first``,
+    which gave ``output``, and zero for the rows after it."""
+    n = len(first)
+    inner, = torch.autograd.grad(output, first, gradient[:n], retain_graph=retain_graph)
+    return torch.cat([inner, inner.new_zeros(len(gradient) - n, *inner.shape[1:])])
+
+
 class Seam(torch.autograd.Function):
     """One pass forward through a network, two gradients back: one for its input, another for
     its parameters."""
@@ -94,15 +109,10 @@ class Seam(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, both: Tensor | None, to_input: Tensor | None,
                  to_network: Tensor | None) -> tuple[Tensor | None, ...]:
-        def total(*gradients: Tensor | None) -> Tensor | None:
-            there = [g for g in gradients if g is not None]
-            return sum(there[1:], there[0]) if there else None
-        reaching, after = total(both, to_input), total(both, to_network)
+        reaching, after = added(both, to_input), added(both, to_network)
         n, gradient = len(ctx.first), None
         if reaching is not None and n:
-            inner, = torch.autograd.grad(ctx.parts[0], ctx.first, reaching[:n],
-                                         retain_graph=after is not None)
-            gradient = torch.cat([inner, inner.new_zeros(len(reaching) - n, *inner.shape[1:])])
+            gradient = input_gradient(ctx.first, ctx.parts[0], reaching, after is not None)
         if after is None:
             return None, None, gradient, *(None for _ in ctx.parameters)
         cut = [n, len(after) - n] if 0 < n < len(after) else [len(after)]

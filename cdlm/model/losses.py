@@ -113,12 +113,12 @@ def consistency_as_printed(x_s: Tensor, x_hat_st: Tensor, x_tilde_s: Tensor, x_t
     """
     def squared(x: Tensor, first: Tensor, second: Tensor) -> Tensor:
         check_same_shape(x, first, second)
-        # (batch,)
-        difference = (
-            ((first - second) * (2 * x - first - second)).flatten(1).sum(1) / (2 * variance))
+        product = (first - second) * (2 * x - first - second)
+        difference = product.flatten(1).sum(1) / (2 * variance)         # (batch,)
         return difference.square().mean()
-    return (
-        beta1 * squared(x_s, x_hat_st, x_tilde_s) + beta2 * squared(x_t, x_hat_ts, x_tilde_t))
+
+    at_source, at_target = squared(x_s, x_hat_st, x_tilde_s), squared(x_t, x_hat_ts, x_tilde_t)
+    return beta1 * at_source + beta2 * at_target
 
 
 def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tilde_t: Tensor,
@@ -131,7 +131,9 @@ def consistency_l1(x_hat_st: Tensor, x_tilde_s: Tensor, x_hat_ts: Tensor, x_tild
     """
     if reduction not in ("sum", "mean"):
         raise ValueError(f'reduction is {reduction!r}; it must be "sum" or "mean"')
+
     def error(a: Tensor, b: Tensor) -> Tensor:
         check_same_shape(a, b)
         return getattr((a - b).abs().flatten(1), reduction)(1).mean()
+
     return beta1 * error(x_hat_st, x_tilde_s) + beta2 * error(x_hat_ts, x_tilde_t)

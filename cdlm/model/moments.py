@@ -107,8 +107,8 @@ def simplified_sigma_error(sigma_s: Tensor, sigma_t: Tensor, sigma_h: Tensor,
     and ``gamma2`` are both zero.
     """
     total = torch.hypot(gamma1 * sigma_h, torch.full_like(sigma_h, gamma2)) + gamma1 * sigma_t
+    # no square, which could overflow or vanish
     by_feature = gamma1 * (sigma_h - sigma_t) * (gamma1 * (sigma_h + sigma_t) / total)
-    # no square to overflow or vanish
     return sigma_s * (by_feature + gamma2 * (gamma2 / total))
 
 

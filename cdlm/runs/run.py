@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from cdlm.data.domain import Domain, checksum
+from cdlm.data.domain import Domain, OpenedDomain, checksum
 from cdlm.evaluation.accuracy import accuracy, predict
 from cdlm.files import RunError, read_json, replacing, write_json
 from cdlm.methods.base import Method
@@ -131,6 +131,53 @@ def check_work(spec: RunSpec, team: Team) -> None:
             f"a batch of {spec.batch_size} cannot be shared evenly by {team.size} processes")
 
 
+def open_run(spec: RunSpec, team: Team) -> tuple[RunSpec, OpenedDomain, OpenedDomain]:
+    """A run's two domains, after a check of what it asks; its spec says in what size they were
+    found."""
+    check_work(spec, team)  # before data are read, which may take a while
+    source, target = load_pair(spec)
+    if "best" in spec.size:
+        spec = replace(spec, size=found_size(source, target))
+    return spec, source, target
+
+
+def clock_of(loop: Loop) -> Callable[[], float]:
+    """A clock that shows the seconds spent on a training, those before its checkpoint among
+    them."""
+    resumed = loop.checkpoint is not None and loop.checkpoint.exists()
+    start = time.monotonic() - (read_checkpoint(loop.checkpoint).seconds if resumed else 0.0)
+    return lambda: time.monotonic() - start
+
+
+def train_in(folder: Path, method: Method, domains: tuple[Domain, Domain], loop: Loop,
+             team: Team, measuring: Measuring,
+             report: Callable[[dict], None] | None) -> dict[str, object]:
+    """Train in a run's folder, where the log grows; what there is to tell of it: seconds, log,
+    and snapshots if any."""
+    clock, first = clock_of(loop), team.rank == 0
+    there = [replace(d, train=d.train.to(team.device), test=d.test.to(team.device))
+             for d in domains]
+    snapshots = Snapshots(folder / SNAPSHOT_FILE, method, there, loop.steps, measuring, clock)
+    with log_table(folder / "log.csv" if first else None) as add:
+        def tell(row: dict) -> None:
+            add(row)
+            snapshots.take(row["step"])
+            if report is not None:
+                report(row)
+        log = train(method, *domains, loop, tell if first else None, team)
+    told = {"seconds": round(clock(), 1), "log": log}
+    return told | ({"snapshots": snapshots.found} if snapshots.found else {})
+
+
+def store_run(folder: Path, spec: RunSpec, method: Method, metrics: dict) -> None:
+    """Write weights, config and metrics into a run's folder; the method is on the CPU, its
+    weights contiguous."""
+    with replacing(folder / "weights.safetensors") as temporary:
+        save_file(method.state_dict(), temporary)
+    write_json(folder / "config.json", asdict(spec))
+    write_json(folder / "metrics.json", metrics)
+
+
 def run(spec: RunSpec, out: Path, device: str = "cpu",
         report: Callable[[dict], None] | None = None, log_every: int = 50,
         checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False,
@@ -143,48 +190,26 @@ def run(spec: RunSpec, out: Path, device: str = "cpu",
     and stores; the others return no metrics. ``measuring`` says what is measured beside the
     accuracies; ``seconds`` are those of training and snapshots.
     """
-    measuring = measuring or Measuring()
+    kept, measuring = checkpoint_every > 0, measuring or Measuring()
     with team_of(device) as team:
-        check_work(spec, team)  # before data are read, which may take a while
-        source, target = load_pair(spec)
-        spec = replace(spec, size=found_size(source, target)) if "best" in spec.size else spec
-        method, kept, first = build_method(spec, source), checkpoint_every > 0, team.rank == 0
-        with (working_folder(out, spec, kept, team) as folder,
-              log_table(folder / "log.csv" if first else None) as add):
-            start, path = time.monotonic(), folder / CHECKPOINT
-            if kept and path.exists():
-                start -= read_checkpoint(path).seconds
-            there = [replace(d, train=d.train.to(team.device), test=d.test.to(team.device))
-                     for d in (source, target)]
-            course = Snapshots(folder / SNAPSHOT_FILE, method, there, spec.steps, measuring,
-                               lambda: time.monotonic() - start)
-            def tell(row: dict) -> None:
-                add(row)
-                if first:
-                    course.take(row["step"])
-                if report is not None and first:
-                    report(row)
+        spec, source, target = open_run(spec, team)
+        method = build_method(spec, source)
+        with working_folder(out, spec, kept, team) as folder:
             loop = Loop(spec.steps, spec.seed, spec.batch_size, log_every, spec.precision,
                         build_augment(spec.augment), build_augment(spec.strong), team.device,
-                        channels_last, compile, path if kept else None, checkpoint_every)
-            log = train(method, source, target, loop, tell, team)
-            seconds = time.monotonic() - start
-            if not first:
+                        channels_last, compile, folder / CHECKPOINT if kept else None,
+                        checkpoint_every)
+            told = train_in(folder, method, (source, target), loop, team, measuring, report)
+            if team.rank > 0:
                 return {}
             # as safetensors wants weights
             method.cpu().to(memory_format=torch.contiguous_format)
             engine = {"device": device, "processes": team.size, "channels_last": channels_last,
                       "compile": compile}
             metrics = {**measuring.final(method, source, target),
-                       "selection": "last iteration", "seconds": round(seconds, 1),
-                       "data": data_checksums(source, target),
-                       "provenance": provenance(device) | {"engine": engine}, "log": log}
-            if course.found:
-                metrics["snapshots"] = course.found
-            with replacing(folder / "weights.safetensors") as temporary:
-                save_file(method.state_dict(), temporary)
-            write_json(folder / "config.json", asdict(spec))
-            write_json(folder / "metrics.json", metrics)
+                       "selection": "last iteration", "data": data_checksums(source, target),
+                       "provenance": provenance(device) | {"engine": engine}, **told}
+            store_run(folder, spec, method, metrics)
     return metrics
 
 

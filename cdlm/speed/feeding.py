@@ -18,7 +18,7 @@ from cdlm.domains.catalog import open_domain
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.training.engine import Trainer
 
-__all__ = ["PlainMNIST", "bench_data", "seconds_each"]
+__all__ = ["PlainMNIST", "bench_data", "dataloader_seconds", "seconds_each"]
 
 
 # 60_data: Is it fast?
@@ -55,6 +55,21 @@ def seconds_each(work: Callable[[], object], times: int, device: str,
     return min(taken)
 
 
+def dataloader_seconds(split: Split, batch_size: int, times: int, device: str) -> float:
+    """Seconds for a batch of torchvision's MNIST out of a DataLoader, onto the device."""
+    loader = DataLoader(PlainMNIST(split), batch_size, shuffle=True, drop_last=True)
+    feed = iter([])
+    def next_batch() -> None:
+        nonlocal feed
+        batch = next(feed, None)
+        if batch is None:
+            feed = iter(loader)
+            batch = next(feed)
+        for part in batch:
+            part.to(device)
+    return seconds_each(next_batch, times, device)
+
+
 def bench_data(device: str = "cpu", batch_size: int = 64,
                batches: int = 200) -> dict[str, float | int | str]:
     """Measure images per second, against torchvision's MNIST in a DataLoader, and as a share
@@ -66,17 +81,7 @@ def bench_data(device: str = "cpu", batch_size: int = 64,
     mnist = open_domain("mnist")
     split, generator = mnist.train.to(device), torch.Generator(device).manual_seed(0)
     ours = seconds_each(lambda: draw(split, batch_size, generator), batches, device)
-    loader = DataLoader(PlainMNIST(mnist.train), batch_size, shuffle=True, drop_last=True)
-    feed = iter([])
-    def next_batch() -> None:
-        nonlocal feed
-        batch = next(feed, None)
-        if batch is None:
-            feed = iter(loader)
-            batch = next(feed)
-        for part in batch:
-            part.to(device)
-    plain = seconds_each(next_batch, max(1, batches // 10), device)
+    plain = dataloader_seconds(mnist.train, batch_size, max(1, batches // 10), device)
     trainer = Trainer(CDLM(CDLMConfig()).to(device).train(), steps=1000)
     pair = draw_pair(split, split, batch_size, generator)
     drawing = seconds_each(lambda: draw_pair(split, split, batch_size, generator), batches,

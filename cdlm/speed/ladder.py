@@ -26,7 +26,16 @@ from cdlm.speed.machine import (
 )
 from cdlm.speed.ways import COMPILED, LADDER, Way, make_step
 
-__all__ = ["QUICK", "fractions", "measure_ladders", "measure_step", "step_table"]
+__all__ = [
+    "QUICK",
+    "fractions",
+    "measure_bandwidth",
+    "measure_ladders",
+    "measure_memory",
+    "measure_step",
+    "step_table",
+    "ways_to_measure",
+]
 
 
 # 75_fast: The ladder
@@ -135,6 +144,25 @@ def fractions(ladders: Mapping[str, dict], batch_size: int) -> dict[str, object]
 QUICK = ("literal", "fused", "+ channels last", "+ bfloat16")          # with --quick
 
 
+def ways_to_measure(quick: bool, compiled: bool) -> dict[str, Way]:
+    """The ways of a ladder by name: all, or few; with compiled networks, or without."""
+    ways = {name: LADDER[name] for name in QUICK} if quick else LADDER
+    return ways | COMPILED if compiled else ways
+
+
+def measure_bandwidth(rounds: int, device: str) -> float:
+    """How many GB a second the machine copies."""
+    copying, moved = copy_work(device)
+    return moved / min(interleaved({"copy": copying}, rounds, device)["copy"]) / 1e9
+
+
+def measure_memory(width: int, batch_size: int, device: str) -> float:
+    """The peak of memory of a training step that is not the first, in MiB."""
+    step = make_step(Way(channels_last=True), width, batch_size, device=device)
+    step()
+    return peak_memory(step, device) / 2**20
+
+
 def measure_step(device: str = "cpu", quick: bool = False, compiled: bool = False,
                  widths: tuple[int, ...] = (16, 96), batch_size: int = 64, rounds: int = 6,
                  growth: Mapping[str, tuple[int, ...]] = GROWTH,
@@ -147,24 +175,18 @@ def measure_step(device: str = "cpu", quick: bool = False, compiled: bool = Fals
     default 2048, and 8192 on CUDA.
     """
     start, load = time.monotonic(), load_of_machine()
-    ways = {name: LADDER[name] for name in QUICK} if quick else LADDER
-    ways = ways | COMPILED if compiled else ways
+    ways = ways_to_measure(quick, compiled)
     rounds = min(rounds, 2) if quick else rounds
     growth = {axis: values[:2] for axis, values in growth.items()} if quick else growth
     found = measure_ladders(widths, ways, batch_size, rounds, device,
                             matrix or (8192 if device.startswith("cuda") else 2048))
-    copying, moved = copy_work(device)
-    bandwidth = (
-        moved / min(interleaved({"copy": copying}, max(3, rounds), device)["copy"]) / 1e9)
-    step = make_step(Way(channels_last=True), widths[0], batch_size, device=device)
-    step()
     return {"measured": "training step", "device": device, "batch_size": batch_size,
             "rounds": rounds, "quick": quick,
             "ways": {name: asdict(way) for name, way in ways.items()}, **found,
             **fractions(found["ladder"], batch_size),
             "peak_gflops": found["ladder"][str(widths[-1])]["peak_gflops"],
-            "bandwidth_gb_per_s": round(bandwidth, 2),
-            "memory_mib": round(peak_memory(step, device) / 2**20, 1),
+            "bandwidth_gb_per_s": round(measure_bandwidth(max(3, rounds), device), 2),
+            "memory_mib": round(measure_memory(widths[0], batch_size, device), 1),
             "memory_kept": platform.libc_ver()[0] == "glibc",
             "layers": measure_layers(widths[-1], batch_size, max(1, rounds // 2), device),
             "growth": measure_growth(growth, max(1, rounds // 2), device),

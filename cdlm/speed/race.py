@@ -139,6 +139,14 @@ class RaceOver(Exception):
     """The way out of a training loop that is not ours."""
 
 
+def as_skada_wants(source: Domain, target: Domain) -> list[Tensor]:
+    """Images of both domains, their labels with -1 for none, and 1 or -1 for the domain."""
+    images = torch.cat([normalize(domain.train.images) for domain in (source, target)])
+    labels = torch.cat([source.train.labels, torch.full((len(target.train),), -1)])
+    domains = torch.cat([torch.ones(len(source.train)), -torch.ones(len(target.train))]).long()
+    return [images, labels, domains]
+
+
 def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch,
                batch_size: int) -> None:
     """The same for skada's DANN, in its own loop, which a callback watches.
@@ -161,12 +169,10 @@ def race_skada(model: DANN, source: Domain, target: Domain, watch: Stopwatch,
                     batch_size=batch_size, optimizer=torch.optim.SGD,
                     optimizer__momentum=learner.momentum, lr=learner.lr, train_split=None,
                     verbose=0, callbacks=[("schedule", schedule), ("watch", Watch())])
-    images = torch.cat([normalize(domain.train.images) for domain in (source, target)])
-    domains = torch.cat([torch.ones(len(source.train)), -torch.ones(len(target.train))]).long()
-    labels = torch.cat([source.train.labels, torch.full((len(target.train),), -1)])
+    images, labels, domains = (part.numpy() for part in as_skada_wants(source, target))
     watch.go()
     try:
-        net.fit(images.numpy(), labels.numpy(), sample_domain=domains.numpy())
+        net.fit(images, labels, sample_domain=domains)
     except RaceOver:
         pass
 

@@ -132,7 +132,7 @@ def chapter_of(eq: Equation) -> str:
     """Chapter and anchor where the equation is derived, such as "52_divergence#eq-7"."""
     text = home(eq.derivation).read_text(encoding="utf-8")
     before = text[: text.index(f"def {eq.derivation.rpartition('.')[2]}(")]
-    chapter = re.findall(r"^# (\w+): ", before, flags=re.M)[-1]
+    chapter = re.findall(r"^# (\d\d_\w+): ", before, flags=re.M)[-1]
     return f"{chapter}#eq-{eq.number}"
 
 

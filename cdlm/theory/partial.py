@@ -99,8 +99,10 @@ def proved_nonnegative(difference: sp.Expr) -> sp.Expr:
 def spread_chain() -> tuple[sp.Expr, ...]:
     """The four terms that the paper puts in order after Eq. 12, from the smallest on."""
     product = sigma_s * sigma_t
-    return (4 / (sigma_s + sigma_t) ** 2, 1 / product, (sigma_s**2 + sigma_t**2)
-            / (2 * product**2), (1 / sigma_s**2 + 1 / sigma_t**2) / 2)
+    return (4 / (sigma_s + sigma_t) ** 2,
+            1 / product,
+            (sigma_s**2 + sigma_t**2) / (2 * product**2),
+            (1 / sigma_s**2 + 1 / sigma_t**2) / 2)
 
 
 # 53_partial: Equation 13: both directions together

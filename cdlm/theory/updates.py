@@ -112,11 +112,10 @@ LOSS_FUNCTIONS = {
     "task": sp.Function("L_{task}")(PHI, THETA, THETA_T),
 }
 LAMBDA1, LAMBDA2, ETA1, ETA2 = symbols("lambda_1 lambda_2 eta_1 eta_2", positive=True)
-UPDATE_OBJECTIVES = {
-                     # in Eq. 21
-                     PHI: LOSS_FUNCTIONS["adv"] + LAMBDA1 * LOSS_FUNCTIONS["kl"]
-                     + LAMBDA2 * LOSS_FUNCTIONS["rec"],
-                     THETA: LOSS_FUNCTIONS["rec"] + LOSS_FUNCTIONS["consistency"],  # in Eq. 22
+UPDATE_OBJECTIVES = {               # of Eqs. 21 and 22
+    PHI: (LOSS_FUNCTIONS["adv"] + LAMBDA1 * LOSS_FUNCTIONS["kl"]
+          + LAMBDA2 * LOSS_FUNCTIONS["rec"]),
+    THETA: LOSS_FUNCTIONS["rec"] + LOSS_FUNCTIONS["consistency"],
 }
 
 
@@ -134,15 +133,12 @@ def descent_rule(parameter: sp.Symbol, rate: sp.Symbol) -> sp.Eq:
 
 @equation(21, kind="algorithm", verdict="exact under stated assumptions", note=(
     "The gradient is with respect to phi, and L_KL and L_Rec are costs. "
-    "The lambdas multiply KL and reconstruction, though the "
-    "text says discriminator loss and reconstruction; the task loss, which the text asks for, "
-    "is "
-    "added. "
-    "In cdlm the gradient of L_adv arrives through a reversal layer and with its strength, at "
-    "most 0.15 by default, where Eq. 21 has the weight 1."),
+    "The lambdas multiply KL and reconstruction, though the text says discriminator loss and "
+    "reconstruction; the task loss, which the text asks for, is added. In cdlm the gradient "
+    "of L_adv arrives through a reversal layer and with its strength, at most 0.15 by default, "
+    "where Eq. 21 has the weight 1."),
           api=("cdlm.methods.cdlm.objectives", "cdlm.model.gradients.set_gradients",
-               "cdlm.methods.cdlm.fused_losses",
-               "cdlm.theory.updates.encoder_objective"))
+               "cdlm.methods.cdlm.fused_losses", "cdlm.theory.updates.encoder_objective"))
 def eq_21() -> sp.Eq:
     """Update of the encoder.
 

@@ -19,7 +19,7 @@ from cdlm.data.domain import Split
 from cdlm.methods.base import Learner, Now, Round, Trainable, draw_noise
 from cdlm.training.team import Team
 
-__all__ = ["Shared", "Trainer", "forward_of", "leaves_some_out", "make_optimizer"]
+__all__ = ["Shared", "Trainer", "forward_of", "leaves_some_out", "make_optimizer", "run_round"]
 
 
 # 12_engine: The engine
@@ -36,6 +36,20 @@ def make_optimizer(learner: Learner) -> torch.optim.Optimizer:
         f'optimizer of {learner.name} is {learner.optimizer!r}; it must be "sgd" or "adam"')
 
 
+# 12_engine: With schedules, precision and losses
+
+def make_schedule(learner: Learner, optimizer: torch.optim.Optimizer,
+                  steps: int) -> LambdaLR:
+    """The learner's schedule over ``steps`` iterations, as a scheduler of its optimizer."""
+    return LambdaLR(optimizer, lambda done: learner.schedule(done / steps))
+
+
+def in_precision(precision: str, device: torch.device) -> torch.autocast:
+    """Lower precision for a pass forward if ``precision`` is "bfloat16"; without effect
+    otherwise."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 class Trainer:
     """Optimizers and schedules of a method, and one iteration after the other, ``done`` of
     ``steps`` so far.
@@ -48,42 +62,41 @@ class Trainer:
         if precision not in ("float32", "bfloat16"):
             raise ValueError(f'precision is {precision!r}; it must be "float32" or "bfloat16"')
         self.method, self.steps, self.done, self.precision = method, steps, 0, precision
-        # what is called; a wrapper for several processes takes its place
-        self.forward: Callable = method
+        self.forward: Callable = method     # several processes put a wrapper in its place
         self.optimizers, self.schedules = {}, {}
         for learner in method.learners():
-            optimizer = self.optimizers[learner.name] = make_optimizer(learner)
-            factor = learner.schedule
-            self.schedules[learner.name] = LambdaLR(
-                optimizer, lambda done, factor=factor: factor(done / steps))
+            self.optimizers[learner.name] = optimizer = make_optimizer(learner)
+            self.schedules[learner.name] = make_schedule(learner, optimizer, steps)
 
     def step(self, batch: DomainBatch, generator: torch.Generator) -> dict[str, Tensor]:
         """One iteration on a batch; returns the losses, each of the first round naming it."""
-        return self.iterate(
-            batch, draw_noise(self.method, len(batch.x_s), generator, batch.x_s.dtype))
+        eps = draw_noise(self.method, len(batch.x_s), generator, batch.x_s.dtype)
+        return self.iterate(batch, eps)
 
     def iterate(self, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
         """One iteration with given noise: round after round, then the schedules move on."""
         losses = {}
         for each in self.method.rounds():
-            losses = losses | self.update(each, batch, eps) | losses    # the first word counts
+            # what the first round says of a name counts
+            losses = losses | run_round(self, each, batch, eps) | losses
         for schedule in self.schedules.values():
             schedule.step()
         self.done += 1
         return losses
 
-    def update(self, each: Round, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
-        """One round: a pass forward and back, and an update of its learners."""
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad()
-        with torch.autocast(eps.device.type, torch.bfloat16,
-                            enabled=self.precision == "bfloat16"):
-            now = Now(self.done / self.steps, each.name)
-            objective, losses = self.forward(batch, eps, now)
-        objective.backward()
-        for name in each.learners:
-            self.optimizers[name].step()
-        return {name: value.detach() for name, value in losses.items()}
+
+def run_round(trainer: Trainer, each: Round, batch: DomainBatch,
+              eps: Tensor) -> dict[str, Tensor]:
+    """One round: a pass forward and back, an update of its learners; returns its losses."""
+    for optimizer in trainer.optimizers.values():
+        optimizer.zero_grad()
+    with in_precision(trainer.precision, eps.device):
+        now = Now(trainer.done / trainer.steps, each.name)
+        objective, losses = trainer.forward(batch, eps, now)
+    objective.backward()
+    for name in each.learners:
+        trainer.optimizers[name].step()
+    return {name: value.detach() for name, value in losses.items()}
 
 
 # 73_long_runs: Several processes

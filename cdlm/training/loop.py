@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cdlm.data.augment import Augment, augment_images
 from cdlm.data.batches import DomainBatch, by_class, draw_numbers, draw_pair, normalize
@@ -34,22 +34,25 @@ from cdlm.training.watch import Interrupted, LossWindow, TrainingError, noted_in
 
 __all__ = [
     "CANNOT_RESTORE",
-    "Course",
     "Feed",
     "Loop",
     "MAY_MOVE",
+    "Training",
     "begin",
     "changed",
     "compiled",
+    "draws_by_class",
     "last_good",
     "load_optimizer",
+    "order_of",
     "own_labels",
-    "place_on",
     "random_states",
     "restore_random",
+    "restore_trainer",
     "run_identity",
     "share_of",
     "train",
+    "trainer_state",
 ]
 
 
@@ -71,6 +74,17 @@ def own_labels(method: Trainable, images: Tensor) -> Tensor:
     return labels
 
 
+def draws_by_class(method: Trainable) -> bool:
+    """Whether a method asks for batches in which all classes are equally frequent.
+
+    Raises ValueError for a way to draw that there is not.
+    """
+    known = "uniform", "class-balanced"
+    if method.sampler not in known:
+        raise ValueError(f'sampler is {method.sampler!r}; it must be {" or ".join(known)}')
+    return method.sampler == "class-balanced"
+
+
 class Feed:
     """Draws batches as a method asks for them: all alike or by class, with its own labels.
 
@@ -80,14 +94,11 @@ class Feed:
 
     def __init__(self, method: Trainable, images: tuple[Split, Split],
                  batch_size: int) -> None:
-        known = "uniform", "class-balanced"
-        if method.sampler not in known:
-            raise ValueError(f'sampler is {method.sampler!r}; it must be {" or ".join(known)}')
         self.method, self.images, self.batch_size = method, images, batch_size
         self.own: Tensor | None = None
         epoch, every = math.ceil(len(images[1]) / batch_size), method.label_every
         self.every = epoch if every == "epoch" else every
-        self.balanced = method.sampler == "class-balanced"
+        self.balanced = draws_by_class(method)
         self.places = [by_class(images[0].labels) if self.balanced else None, None]
 
     def take(self, own: Tensor) -> None:
@@ -151,7 +162,28 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, object]) -
             raise ValueError("an optimizer's memory has not the shape of its parameters")
 
 
-class Course:
+def trainer_state(trainer: Trainer) -> dict[str, object]:
+    """Method, optimizers and schedules of a trainer, as nested dicts with tensors."""
+    return {
+        "method": trainer.method.state_dict(),
+        "optimizers": {name: optimizer.state_dict()
+                       for name, optimizer in trainer.optimizers.items()},
+        "schedules": {name: schedule.state_dict()
+                      for name, schedule in trainer.schedules.items()}
+        | {"done": trainer.done},
+    }
+
+
+def restore_trainer(trainer: Trainer, state: dict[str, object]) -> None:
+    """The inverse of trainer_state."""
+    trainer.method.load_state_dict(state["method"])
+    for name, optimizer in trainer.optimizers.items():
+        load_optimizer(optimizer, state["optimizers"][name])
+        trainer.schedules[name].load_state_dict(state["schedules"][name])
+    trainer.done = state["schedules"]["done"]
+
+
+class Training:
     """A training between two steps: trainer, feed, random numbers, log, and latest losses."""
 
     def __init__(self, trainer: Trainer, generator: torch.Generator, feed: Feed) -> None:
@@ -170,32 +202,19 @@ class Course:
 
     def state(self) -> dict[str, object]:
         """All that the next step reads, as nested dicts with tensors."""
-        trainer, own = self.trainer, self.feed.own
-        return {
-            "method": trainer.method.state_dict(),
-            "optimizers": {name: optimizer.state_dict()
-                           for name, optimizer in trainer.optimizers.items()},
-            "schedules": {name: schedule.state_dict()
-                          for name, schedule in trainer.schedules.items()}
-            | {"done": trainer.done},
-            "random": random_states(self.generator),
-            "window": vars(self.window),
-        } | ({} if own is None else {"own labels": own})
+        rest = {"random": random_states(self.generator), "window": vars(self.window)}
+        own = {} if self.feed.own is None else {"own labels": self.feed.own}
+        return trainer_state(self.trainer) | rest | own
 
     def restore(self, state: dict[str, object]) -> None:
         """Go back to a ``state``. Raises one of CANNOT_RESTORE where it does not fit."""
-        trainer = self.trainer
-        trainer.method.load_state_dict(state["method"])
-        for name, optimizer in trainer.optimizers.items():
-            load_optimizer(optimizer, state["optimizers"][name])
-            trainer.schedules[name].load_state_dict(state["schedules"][name])
-        trainer.done = state["schedules"]["done"]
+        restore_trainer(self.trainer, state)
         if self.feed.every:
             self.feed.take(state["own labels"].to(self.generator.device))
         names, table = state["window"]["names"], state["window"]["table"]
         self.window.names, self.window.table = (
             names, None if table is None else table.to(self.generator.device))
-        restore_random(self.generator, state["random"], trainer.done)
+        restore_random(self.generator, state["random"], self.trainer.done)
 
 
 CANNOT_RESTORE = (KeyError, TypeError, ValueError, RuntimeError, AttributeError)
@@ -239,24 +258,24 @@ def run_identity(method: Trainable, source: Domain, target: Domain,
 
 # 73_long_runs: The loop, whole
 
-def begin(course: Course, images: tuple[Split, Split], checkpoint: Path | None,
-          run: dict[str, object]) -> float:
+def begin(training: Training, checkpoint: Path | None, run: dict[str, object]) -> float:
     """Go back to the checkpoint, if there is one, or let the method prepare itself; returns
     seconds spent before.
 
     Raises CheckpointError for a checkpoint that is damaged or belongs elsewhere.
     """
     if checkpoint is None or not checkpoint.exists():
-        course.trainer.method.prepare(*(split.images for split in images))
+        images = (split.images for split in training.feed.images)
+        training.trainer.method.prepare(*images)
         return 0.0
     stored = read_checkpoint(checkpoint, run)
     try:
-        course.restore(stored.state)
+        training.restore(stored.state)
     except CANNOT_RESTORE:
         raise CheckpointError(f"{checkpoint} does not fit the networks of this run; "
                               "were they changed since? Remove it to start again, "
                               "or go on with the version that wrote it") from None
-    course.log, course.kept = stored.log, course.trainer.done
+    training.log, training.kept = stored.log, training.trainer.done
     return stored.seconds
 
 
@@ -279,12 +298,9 @@ def last_good(step: int, path: Path | None) -> str:
     return f"; the last good checkpoint is of step {step}: {path}" if step else ""
 
 
-def place_on(device: str, method: nn.Module, channels_last: bool) -> torch.memory_format:
-    """Move a method to a device, ready to train, in the order of memory that is wanted, which
-    is returned."""
-    order = torch.channels_last if channels_last else torch.contiguous_format
-    method.to(device).train().to(memory_format=order)
-    return order
+def order_of(loop: Loop) -> torch.memory_format:
+    """The order of memory in which a loop wants weights and images."""
+    return torch.channels_last if loop.channels_last else torch.contiguous_format
 
 
 def changed(batch: DomainBatch, augment: Augment | None, strong: Augment | None,
@@ -307,29 +323,48 @@ def share_of(batch: DomainBatch, team: Team, order: torch.memory_format) -> Doma
     return replace(batch, **parts | images)
 
 
-def close_step(course: Course, loop: Loop, team: Team, keep: bool,
+def new_training(method: Trainable, source: Domain, target: Domain, loop: Loop) -> Training:
+    """A training before its first step: method and images are moved to the loop's device."""
+    generator = torch.Generator(loop.device).manual_seed(loop.seed)
+    images = source.train.to(loop.device), target.train.to(loop.device)
+    method.to(loop.device).train().to(memory_format=order_of(loop))
+    feed = Feed(method, images, loop.batch_size)
+    return Training(Trainer(method, loop.steps, loop.precision), generator, feed)
+
+
+def take_step(training: Training, step: int, loop: Loop, team: Team) -> None:
+    """Draw a batch and noise, let the trainer go one step on them, and note the losses."""
+    trainer, feed, generator = training.trainer, training.feed, training.generator
+    feed.refresh(step - 1, team)
+    batch = changed(feed.draw(generator), loop.augment, loop.strong, generator)
+    eps = draw_noise(trainer.method, loop.batch_size, generator)
+    losses = trainer.iterate(share_of(batch, team, order_of(loop)), team.share(eps, 1))
+    training.window.add(step, losses)
+
+
+def close_step(training: Training, loop: Loop, team: Team, keep: bool,
                report: Callable[[dict], None] | None, write: Callable[[], None]) -> None:
     """What is due after a step: a row of the log, and, if it is to be kept, a checkpoint.
 
     Raises TrainingError if a loss was lost.
     """
-    step = course.trainer.done
+    step = training.trainer.done
     row_due = is_row(step, loop)
     if not row_due and not keep:
         return
-    sums, lost = course.window.read(team)
+    sums, lost = training.window.read(team)
     if lost:
-        good = last_good(course.kept, loop.checkpoint)
+        good = last_good(training.kept, loop.checkpoint)
         raise TrainingError(f"{lost}: lower the learning rates{good}")
     if row_due:
-        row = course.add_row(step, sums)
+        row = training.add_row(step, sums)
         if report is not None:
             report(row)
     if keep:
-        course.window.settle(team)
+        training.window.settle(team)
         if team.rank == 0:
             write()
-        course.kept = step
+        training.kept = step
 
 
 def is_row(step: int, loop: Loop) -> bool:
@@ -358,33 +393,25 @@ def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
     CheckpointError for a checkpoint that is damaged or belongs to another run, and
     Interrupted after the step in which an interrupt came, if a checkpoint is kept.
     """
-    team, generator = team or Team(), torch.Generator(loop.device).manual_seed(loop.seed)
-    images = source.train.to(loop.device), target.train.to(loop.device)
-    order = place_on(loop.device, method, loop.channels_last)
-    feed = Feed(method, images, loop.batch_size)
-    trainer = Trainer(method, loop.steps, loop.precision)
-    course, start = Course(trainer, generator, feed), time.monotonic()
+    team, training = team or Team(), new_training(method, source, target, loop)
+    trainer, start = training.trainer, time.monotonic()
     run = run_identity(method, source, target, loop) if loop.checkpoint else {}
-    start -= begin(course, images, loop.checkpoint, run)
-    trainer.forward = forward_of(method, images, team)
-    for row in course.log if report else ():
+    start -= begin(training, loop.checkpoint, run)
+    trainer.forward = forward_of(method, training.feed.images, team)
+    for row in training.log if report else ():
         report(row)
     def write() -> None:
-        kept = Checkpoint(run, trainer.done, course.log, course.state(),
+        kept = Checkpoint(run, trainer.done, training.log, training.state(),
                           time.monotonic() - start)
         write_checkpoint(loop.checkpoint, kept)
     noted = noted_interrupts(loop.checkpoint is not None, patient=team.size > 1)
     with compiled(method, loop.compile), noted as interrupted:
         for step in range(trainer.done + 1, loop.steps + 1):
-            feed.refresh(step - 1, team)
-            batch = changed(feed.draw(generator), loop.augment, loop.strong, generator)
-            eps = draw_noise(method, loop.batch_size, generator)
-            losses = trainer.iterate(share_of(batch, team, order), team.share(eps, 1))
-            course.window.add(step, losses)
+            take_step(training, step, loop, team)
             stop = stop_due(step, loop, team, interrupted())
             keep = loop.checkpoint is not None and (stop or step % loop.checkpoint_every == 0)
-            close_step(course, loop, team, keep, report, write)
+            close_step(training, loop, team, keep, report, write)
             if stop:
                 raise Interrupted(f"interrupted at step {step}; the same command resumes it")
     method.eval()
-    return course.log
+    return training.log

@@ -21,7 +21,10 @@ __all__ = [
     "LossWindow",
     "NEVER",
     "TrainingError",
+    "first_lost",
+    "new_table",
     "noted_interrupts",
+    "with_losses",
 ]
 
 
@@ -33,6 +36,34 @@ class TrainingError(RuntimeError):
 
 DIVERGED = 1e6              # times its first value: a loss as large as that does not come back
 NEVER = 1e9                 # in the place of a step that has not been
+
+
+def new_table(values: Tensor) -> Tensor:
+    """The table of a LossWindow before its first losses ``values``, (losses,)."""
+    limits = DIVERGED * values.nan_to_num(1, 1, 1).abs().clamp_min(1)
+    return torch.stack([torch.zeros_like(values), limits, torch.full_like(values, NEVER),
+                        torch.zeros_like(values)])
+
+
+def with_losses(table: Tensor, step: int, values: Tensor) -> Tensor:
+    """The table of a LossWindow with the losses of one more step."""
+    sums, limits, lost, at_loss = table
+    now = ~(values.abs() <= limits) & (lost == NEVER)  # also where a value is not a number
+    return torch.stack([sums + values, limits, torch.where(now, step, lost),
+                        torch.where(now, values, at_loss)])
+
+
+def first_lost(names: list[str], own: list[float], lost: list[float],
+               at_loss: list[float]) -> str:
+    """What to say of the loss that was lost first, or "".
+
+    ``own`` and ``lost`` are the steps of that in this process and in the whole team.
+    """
+    first = min(range(len(lost)), key=lost.__getitem__)
+    if lost[first] == NEVER:
+        return ""
+    value = f"{at_loss[first]:.4g}" if own[first] == lost[first] else "lost in another process"
+    return f"loss {names[first]!r} is {value} at step {lost[first]:.0f}"
 
 
 class LossWindow:
@@ -53,15 +84,8 @@ class LossWindow:
             [value.detach().to(torch.promote_types(value.dtype, torch.float32))
              for value in losses.values()])
         if self.table is None:
-            limits = DIVERGED * values.nan_to_num(1, 1, 1).abs().clamp_min(1)
-            self.names = list(losses)
-            self.table = torch.stack(
-                [torch.zeros_like(values), limits, torch.full_like(values, NEVER),
-                 torch.zeros_like(values)])
-        sums, limits, lost, at_loss = self.table
-        now = ~(values.abs() <= limits) & (lost == NEVER)  # also where a value is not a number
-        self.table = torch.stack([sums + values, limits, torch.where(now, step, lost),
-                                  torch.where(now, values, at_loss)])
+            self.names, self.table = list(losses), new_table(values)
+        self.table = with_losses(self.table, step, values)
 
     def read(self, team: Team) -> tuple[dict[str, float], str]:
         """The sums by name, over all processes, and of the loss that was lost first what to
@@ -69,12 +93,7 @@ class LossWindow:
         sums, _, lost, at_loss = self.table
         sums, own, lost, at_loss = torch.stack(
             [team.mean(sums.clone()), lost, team.least(lost.clone()), at_loss]).tolist()
-        first = min(range(len(lost)), key=lost.__getitem__)
-        value = (f"{at_loss[first]:.4g}"
-                 if own[first] == lost[first] else "lost in another process")
-        message = (f"loss {self.names[first]!r} is {value} at step {lost[first]:.0f}"
-                   if lost[first] < NEVER else "")
-        return dict(zip(self.names, sums)), message
+        return dict(zip(self.names, sums)), first_lost(self.names, own, lost, at_loss)
 
     def settle(self, team: Team) -> None:
         """Give all processes of a team the same window, the mean of theirs, before the first
