@@ -147,10 +147,11 @@ def test_settings_of_ones_own() -> None:
 # Each has a reader
 
 
-SMALL = {"cdlm": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5},
-         "improved": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5, "confidence": 0.05},
-         "plain": {"width": 4, "latent": 3, "reversal": 0.2, "confidence": 0.05}, "dann": {"width": 4, "hidden": 5},
-         "source": {"width": 4}, "mcd": {"width": 4}}
+SMALL = {method: {} for method in METHODS} | {
+    "cdlm": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5},
+    "improved": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5, "confidence": 0.05},
+    "plain": {"width": 4, "latent": 3, "reversal": 0.2, "confidence": 0.05}, "dann": {"width": 4, "hidden": 5},
+    "source": {"width": 4}, "mcd": {"width": 4}}  # fmt: skip
 ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
 FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0}}
 
