@@ -135,8 +135,8 @@ def descent_rule(parameter: sp.Symbol, rate: sp.Symbol) -> sp.Eq:
     "The gradient is with respect to phi, and L_KL and L_Rec are costs. "
     "The lambdas multiply KL and reconstruction, though the text says discriminator loss and "
     "reconstruction; the task loss, which the text asks for, is added. In cdlm the gradient "
-    "of L_adv arrives through a reversal layer and with its strength, at most 0.15 by default, "
-    "where Eq. 21 has the weight 1."),
+    "of L_adv arrives through a reversal layer and with its strength, at most 0.15 by "
+    "default, where Eq. 21 has the weight 1."),
           api=("cdlm.methods.cdlm.objectives", "cdlm.model.gradients.set_gradients",
                "cdlm.methods.cdlm.fused_losses", "cdlm.theory.updates.encoder_objective"))
 def eq_21() -> sp.Eq:

@@ -181,8 +181,8 @@ KINDS = {"str", "int", "float", "bool", "dict", "list", "tuple", "Mapping", "Ten
          "Conv2d", "ConvTranspose2d", "Linear", "ChunkedBatchNorm", "DomainBatchNorm", "PCAFeatures",   # layers
          "KeyboardInterrupt", "Interrupted", "ImportFrom", "Equation", "Pieces",
          "kind"}                                                                     # of the content that read_json is asked for
-OF_OTHERS = {("data/pictures.py", "n_frames"), ("data/sources.py", "reason"), ("theory/ledger.py", "equation"),
-             ("theory/ledger.py", "part"), ("speed.py", "getloadavg")}
+OF_OTHERS = {("data/pictures.py", "n_frames"), ("data/search.py", "reason"), ("theory/ledger.py", "equation"),
+             ("theory/ledger.py", "part"), ("speed/machine.py", "getloadavg")}
 
 
 def questions(path: Path) -> list[str]:
@@ -246,6 +246,6 @@ def test_a_training_by_the_command_line_loads_them_neither(tmp_path: Path) -> No
     """But for what torch itself loads with its first optimizer, which is none of ours."""
     words = ["train", "mnist", "optdigits", "--size", "sample", "--method", "mcd", "--steps", "1", "--batch-size", "4",
              "--set", "width=2", "--device", "cpu", "--out", str(tmp_path / "run")]
-    found = loaded(f"sys.argv = ['cdlm', *{words!r}]\nfrom cdlm.cli.common import main\nmain()\n")
+    found = loaded(f"sys.argv = ['cdlm', *{words!r}]\nfrom cdlm.cli.app import main\nmain()\n")
     assert found <= {("sympy", "torch")}
     assert (tmp_path / "run/metrics.json").exists()
