@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from cdlm.experiments.paper import PAPER, TASKS
-from cdlm.experiments.tables import result_rows
+from cdlm.experiments.results import result_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by figures/results_table.py -->", "<!-- end of results -->"

@@ -19,7 +19,7 @@ from cdlm.evaluation.selection import RULES
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
 from cdlm.experiments.record import is_valid
-from cdlm.experiments.tables import result_rows
+from cdlm.experiments.results import result_rows
 from cdlm.files import RunError, write_json
 from cdlm.measurements.drawings import measure_translations
 from cdlm.measurements.maps import measure_confusion, measure_maps

@@ -6,6 +6,7 @@
   seeds, profiles.
 - ``cdlm.experiments.record``: What is measured of a run of an experiment, and its record.
 - ``cdlm.experiments.queue``: A queue of runs that can be cut off and taken up again.
+- ``cdlm.experiments.results``: Records of many runs as the cells of the paper's tables.
 - ``cdlm.experiments.tables``: Rows of a table from records: paired by seed, with an interval,
   a word, and the paper's number beside them.
 - ``cdlm.experiments.claims``: Claims about tables as comparisons of records, and what the

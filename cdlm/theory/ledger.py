@@ -70,7 +70,7 @@ class LedgerError(RuntimeError):
 def place_of(name: str, shelf: Library | None = None) -> Place:
     """Module and name of the dotted ``name`` of a function or class. Raises LedgerError."""
     found = find(shelf or library(), name)
-    if found is None or found[1] not in found[0].units:
+    if found is None or found[1] not in found[0].units or found[1].startswith("__"):
         raise LedgerError(f"there is no {name!r} in the package")
     return found
 

@@ -31,7 +31,7 @@ from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, steps_done
 from cdlm.experiments.record import RECORDED, carry_out, is_valid, record_of, selections
-from cdlm.experiments.tables import cell_values, paper_value, read_runs, result_rows
+from cdlm.experiments.results import cell_values, paper_value, read_runs, result_rows
 from cdlm.files import RunError, read_json, write_json
 from cdlm.methods.registry import METHODS, build_config
 from cdlm.runs.record import OLD_NAMES, read_record, record_path
