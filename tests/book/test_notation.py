@@ -140,7 +140,8 @@ def default(place: str, name: str) -> object:
     thing = resolve(place)
     if inspect.isclass(thing) and issubclass(thing, Settings):
         return flat(thing())[name]
-    return getattr(thing(), name) if inspect.isclass(thing) else inspect.signature(thing).parameters[name].default
+    known = inspect.signature(thing).parameters
+    return known[name].default if name in known else getattr(thing(), name)
 
 
 def problems(row: Row) -> list[str]:
