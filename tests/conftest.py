@@ -160,8 +160,13 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 
 def copy_of_repository(target: Path) -> Path:
     """What a checkout holds, without version control, environments and built files."""
-    left_out = (".git", ".venv*", "_build", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis", "runs")
-    return Path(shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*left_out, ".ipynb_checkpoints")))
+    left_out = (".git", ".venv*", "_build", "build", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+    built = shutil.ignore_patterns(*left_out, ".ipynb_checkpoints")
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return built(folder, names) | ({"runs"} if Path(folder) == ROOT else set())  # rooms of that name hold code
+
+    return Path(shutil.copytree(ROOT, target, ignore=ignored))
 
 
 @pytest.fixture(scope="session")

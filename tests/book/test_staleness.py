@@ -129,8 +129,8 @@ REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one 
     "the help of a command, which 73 runs": (
         f"73 {COMMANDS}", "new folder for config, metrics and weights", "new folder"),
     "a method of a class: the log of a training, of all who train; made in 73": (
-        f"40 55 71 73 74 76 77 80 {COMMANDS}", "if self.table is None:\n            limits",
-        "if not self.names:\n            limits"),
+        f"40 55 71 73 74 76 77 80 {COMMANDS}", "if self.table is None:\n            self.names",
+        "if not self.names:\n            self.names"),
 }  # fmt: skip
 
 

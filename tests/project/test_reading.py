@@ -45,6 +45,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "book", root / "book", ignore=others)
     for name in CHAPTERS:
         shutil.copy(ROOT / f"book/{name}.ipynb", root / "book")
+    (root / "book/_ext/old_pages.toml").write_text("", encoding="utf-8")       # no page was moved here
     files = "".join(f"  - file: {name}\n" for name in CHAPTERS[1:])
     (root / "book/_toc.yml").write_text(f"format: jb-book\nroot: {CHAPTERS[0]}\nchapters:\n{files}", encoding="utf-8")
     command = [Path(sys.executable).parent / "jupyter-book", "build", "book/"]
