@@ -3,6 +3,7 @@
     python tests/mutants.py            every planted error, for all equations
     python tests/mutants.py 7 10       those of equations 7 and 10
     python tests/mutants.py --written  only the errors that are written out below, for all equations
+    python tests/mutants.py --functions  these, and those in functions: without derivations, which take hours
 
 Each error is put into the running package and taken out again; no file is changed: a plus for a minus, times for divided by,
 a dropped minus, a constant or an exponent that is not what it was, a result with a factor or another sign. In a derivation,
@@ -355,11 +356,11 @@ def main(arguments: list[str]) -> int:
     for name in LOADED_ONCE:        # inherited by every process; the package itself is loaded by each
         import_module(name)
     recorded = json.loads((ROOT / "cdlm/theory/ledger.json").read_text(encoding="utf-8"))["equations"]
-    only_written = "--written" in arguments
-    wanted = [word for word in arguments if word != "--written"] or sorted(recorded, key=int)
+    only_written, only_functions = "--written" in arguments, "--functions" in arguments
+    wanted = [word for word in arguments if word.isdigit()] or sorted(recorded, key=int)
     tasks, derived = [], owned(recorded)
     for number in wanted:
-        planted = [] if only_written else list(mutants(recorded[number], derived[int(number)]))
+        planted = [] if only_written else list(mutants(recorded[number], [] if only_functions else derived[int(number)]))
         planted += written(int(number))
         if planted:
             tasks.append((int(number), planted, {kind: in_order(recorded[number], kind) for kind in (False, True)}))
