@@ -100,6 +100,8 @@ def body_nodes(function: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, (ast.Raise, ast.JoinedStr, ast.Subscript, ast.arguments)):
             continue
         yield node
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.where" and isinstance(node.args[-1], ast.Constant):
+            node = ast.Call(node.func, node.args[:-1], [])  # what stands in for a divisor of 0 / 0: any number will do
         todo += [child for name, child in ast.iter_fields(node) if name != "annotation" and isinstance(child, ast.AST)]
         todo += [c for _, group in ast.iter_fields(node) if isinstance(group, list) for c in group if isinstance(c, ast.AST)]
 
