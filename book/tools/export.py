@@ -333,8 +333,8 @@ def render(module: Module) -> str:
     return "\n\n".join(part for part in (head, statements, listed) if part) + "\n\n\n" + module.body + "\n"
 
 
-def _listing(modules: Iterable[Module]) -> str:
-    items = (f"- ``cdlm.{module.name}``: {module.sentence}" for module in modules)
+def _listing(sentences: Iterable[tuple[str, str]]) -> str:
+    items = (f"- ``cdlm.{name}``: {sentence}" for name, sentence in sentences)
     return "\n".join(fill(item, WIDTH, subsequent_indent="  ") for item in items)
 
 
@@ -372,17 +372,20 @@ def package_files(texts: list[Path]) -> dict[Path, str]:
     banner = BANNER.format(sources="the chapters in book/src")
     face = public_face(modules, tables["public"])
     loaders = "from importlib import import_module\nfrom typing import TYPE_CHECKING\n\n" if face else ""
+    rooms = {module.name.partition(".")[0]: module.sentence for module in modules} | {
+        room: tables["rooms"].get(room, f"{room.capitalize()}:")
+        for room in dict.fromkeys(module.path.parent.name for module in modules if module.path.parent != PACKAGE)
+    }
     files = {
         PACKAGE / "__init__.py": '"""Cross-domain latent modulation, as taught in the book.\n\n'
-        f'{_listing(modules)}\n\n{banner}\n"""\n\n{loaders}__version__ = "{version}"\n{face}',
+        f'{_listing(rooms.items())}\n\n{banner}\n"""\n\n{loaders}__version__ = "{version}"\n{face}',
         PACKAGE / "py.typed": "",
     }
     for module in modules:
         if module.path.parent != PACKAGE:
             room = module.path.parent.name
-            listing = _listing(m for m in modules if m.name.startswith(f"{room}."))
-            sentence = tables["rooms"].get(room, f"{room.capitalize()}:")
-            files[module.path.parent / "__init__.py"] = f'"""{sentence}\n\n{listing}\n\n{banner}\n"""\n'
+            listing = _listing((m.name, m.sentence) for m in modules if m.name.startswith(f"{room}."))
+            files[module.path.parent / "__init__.py"] = f'"""{rooms[room]}\n\n{listing}\n\n{banner}\n"""\n'
         files[module.path] = render(module)
         if module.name in ("cli", "cli.app"):
             program = f'"""``python -m cdlm``.\n\n{banner}\n"""\n\nfrom cdlm.{module.name} import main\n\nmain()\n'
