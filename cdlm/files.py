@@ -96,8 +96,8 @@ def sweep(path: Path) -> None:
 # 74_runs: Where a run lives until it is finished
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON, through to the disk: readers see the old file or the new one, never a half.
-    """
+    """Write JSON, through to the disk: readers see the old file or the new one, never
+    a half."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n",
                              encoding="utf-8")

@@ -94,8 +94,8 @@ class Settings:
 
     @classmethod
     def of(cls, **settings: object) -> Self:
-        """All defaults but for ``settings`` by name, whatever their group; raises ValueError.
-        """
+        """All defaults but for ``settings`` by name, whatever their group;
+        raises ValueError."""
         return from_flat(cls, settings)
 
     def but(self, **settings: object) -> Self:
@@ -118,8 +118,8 @@ def flat(config: Settings) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Images(Settings):
-    """What a method has to know of its images: channels, height and width, number of classes.
-    """
+    """What a method has to know of its images: channels, height and width, number
+    of classes."""
 
     channels: Count = 1
     size: Literal[28, 32, 64] = 28
@@ -149,8 +149,8 @@ def with_flat(config: S, settings: Mapping[str, object]) -> S:
 
 
 def from_flat(cls: type[S], settings: Mapping[str, object]) -> S:
-    """The defaults with some settings replaced, by name; raises ValueError as with_flat does.
-    """
+    """The defaults with some settings replaced, by name; raises ValueError as
+    with_flat does."""
     return with_flat(cls(), settings)
 
 

@@ -98,8 +98,8 @@ def numbered(todo: Sequence[Job], number: int | None) -> list[Job]:
 
 def make_runs(todo: Sequence[Job], results: Path, folders: Path, device: str, workers: int,
               dask: str) -> None:
-    """Carry out jobs and tell each cause of failure in a line. Raises RunError if one failed.
-    """
+    """Carry out jobs and tell each cause of failure in a line. Raises RunError if
+    one failed."""
     workers = workers or fitting_workers(len(todo), device)
     failed = reproduce(todo, results, folders, device,
                        by_dask(dask, workers) if dask else by_processes(workers))

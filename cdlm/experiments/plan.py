@@ -199,8 +199,8 @@ INGREDIENTS: list[TableRow] = [
 
 
 def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
-    """Rows of each table: name, recipe, variant. A variant that two tables share is run once.
-    """
+    """Rows of each table: name, recipe, variant. A variant that two tables share is
+    run once."""
     return {"table2": COMPARISON, **ABLATIONS, "ingredients": INGREDIENTS}
 
 

@@ -53,8 +53,8 @@ def steps_done(work: Job, results: Path, folders: Path) -> int:
 
 
 def show_progress(bar: tqdm, todo: Sequence[Job], results: Path, folders: Path) -> None:
-    """Set a bar to the steps that are done of all jobs together, and say how many are whole.
-    """
+    """Set a bar to the steps that are done of all jobs together, and say how many
+    are whole."""
     done = [steps_done(work, results, folders) for work in todo]
     whole = sum(n == work.spec.steps for n, work in zip(done, todo))
     bar.n = sum(done)

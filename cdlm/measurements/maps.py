@@ -56,8 +56,8 @@ def mixing(features_s: Tensor, features_t: Tensor, k: int = 10) -> float:
 
 def nearest_agreement(features_s: Tensor, features_t: Tensor, labels_s: Tensor,
                       labels_t: Tensor) -> float:
-    """Share of target points (N, size) whose nearest source point (M, size) has their class.
-    """
+    """Share of target points (N, size) whose nearest source point (M, size) has
+    their class."""
     return accuracy(labels_s[torch.cdist(features_t, features_s).argmin(1)], labels_t)
 
 

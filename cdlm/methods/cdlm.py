@@ -363,8 +363,8 @@ class CDLM(CDLMNetworks):
         return fused_losses(self, batch, eps, self.strength(now.progress))
 
     def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
-        """Fit the principal components, if h is made from them; both are bytes (N, C, H, W).
-        """
+        """Fit the principal components, if h is made from them; both are bytes (N, C,
+        H, W)."""
         if self.config.networks.features == "pca":
             self.encoder.h.fit(normalize(torch.cat([source_images, target_images])))
 
@@ -461,8 +461,8 @@ def fused_losses(model: CDLM, batch: DomainBatch, eps: Tensor,
 
 def reconstructions(x_s: Tensor, views: Sequence[Generated],
                     config: CDLMConfig) -> dict[str, Tensor]:
-    """L_Rec, once for each of phi and theta, which it reaches with different weights; scalars.
-    """
+    """L_Rec, once for each of phi and theta, which it reaches with different
+    weights; scalars."""
     return {learner: reconstruction_loss(reaching((learner,), *views).x_hat_st, x_s,
                                          config.losses.reduction)
             for learner in ("phi", "theta")}

@@ -69,8 +69,8 @@ def gaussian_kernel(x: Tensor, y: Tensor, width: float | Tensor) -> Tensor:
 # 55_alignment: Two estimators
 
 def mean_over_pairs(k: Tensor, distinct: bool) -> Tensor:
-    """Mean of a kernel matrix (n, n) over all pairs, or over those of two ``distinct`` points.
-    """
+    """Mean of a kernel matrix (n, n) over all pairs, or over those of two
+    ``distinct`` points."""
     return (k.sum() - k.trace()) / (len(k) * (len(k) - 1)) if distinct else k.mean()
 
 

@@ -159,8 +159,8 @@ def eq_24() -> sp.Eq:
 
 @functools.cache
 def eq_24_with_reciprocals() -> sp.Eq:
-    """Eq. 24 with 1 / Xi and 1 / (1 - Xi) in its logarithms: minus the means of DANN's loss.
-    """
+    """Eq. 24 with 1 / Xi and 1 / (1 - Xi) in its logarithms: minus the means of
+    DANN's loss."""
     return eq_24().replace(sp.log, lambda inside: sp.log(1 / inside))
 
 
