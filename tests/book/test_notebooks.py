@@ -286,6 +286,7 @@ AHEAD = {
     ("10_domain_shift", "70_networks"),  # ChunkedBatchNorm
     ("12_engine", "76_evaluation"),  # in_batches
     ("30_transfer_latent_space", "70_networks"),  # PCAFeatures, feature_activation, tap_place
+    ("35_adversary", "55_alignment"),  # coral_distance, median_width, mmd_squared
     ("40_cdlm", "71_losses"),  # CDLM, CDLMConfig, objectives, reach_table
     ("40_cdlm", "72_algorithm"),  # literal_losses
     ("51_moments", "70_networks"),  # facing
