@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import check
+import disk
 import export
 import nbformat
 import pytest
@@ -364,7 +365,7 @@ KILLS = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from chapters import write_atomically
+from disk import write_atomically
 target, size = Path(sys.argv[2]), 5_000_000
 write_atomically(target, "a" * size)
 for number in range(20):
@@ -398,7 +399,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> No
     target = tmp_path / "10_a.md"
     target.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        chapters.write_atomically(target, "new" * 100_000 + "\ud800")
+        disk.write_atomically(target, "new" * 100_000 + "\ud800")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
 
 
