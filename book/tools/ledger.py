@@ -52,9 +52,9 @@ class Recorder:
 
 
 def facts(eq: Equation) -> dict:
-    """What a row of the ledger says of an equation without any test."""
+    """What a row of the ledger says of an equation without a test or a computation."""
     shown = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "slip": eq.slip, "api": list(eq.api)}
-    return shown | {"statement": sp.latex(eq.derive()), "chapter": chapter_of(eq), "derivation": eq.derivation}
+    return shown | {"chapter": chapter_of(eq), "derivation": eq.derivation}
 
 
 def changed_facts() -> list[str]:
@@ -75,7 +75,8 @@ def record() -> dict:
     known = {}
     for number, eq in equations().items():
         tests = dict(sorted(recorder.found.get(number, {}).items()))
-        known[str(number)] = facts(eq) | {"fingerprints": fingerprints(eq, list(tests)), "tests": tests}
+        row = facts(eq) | {"statement": sp.latex(eq.derive())}
+        known[str(number)] = row | {"fingerprints": fingerprints(eq, list(tests)), "tests": tests}
     versions = {name: version(name) for name in ("torch", "sympy", "numpy")}
     return {"provenance": {"python": platform.python_version(), "packages": versions}, "equations": known}
 
