@@ -95,10 +95,15 @@ def to_text(notebook: NotebookNode) -> str:
     return jupytext.writes(bare, fmt="md:myst", config=FORM)
 
 
+def says_something(cell: NotebookNode) -> bool:
+    """Not so an empty cell of prose, which no text can hold."""
+    return cell.cell_type != "markdown" or bool(cell.source.strip())
+
+
 def content(notebook: NotebookNode) -> list[tuple[str, str, dict]]:
     """What an author writes: kind, source and kept metadata of each cell that says something."""
     return [(cell.cell_type, cell.source.strip("\n "), {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)})
-            for cell in notebook.cells if cell.source.strip() or cell.cell_type != "markdown"]
+            for cell in notebook.cells if says_something(cell)]
 
 
 def refuse_what_texts_cannot_hold(notebook: NotebookNode, name: str) -> None:
@@ -151,7 +156,7 @@ def notebook_json(notebook: NotebookNode) -> str:
 def _sha(parts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() + b"\0")
+        digest.update(part.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:16]
 
 
@@ -159,7 +164,8 @@ def text_fingerprint(notebook: NotebookNode) -> str:
     """Fingerprint of what an author writes: kind, source and tags of each cell."""
     def meta(cell):
         return json.dumps({k: cell.metadata[k] for k in KEPT if cell.metadata.get(k)}, sort_keys=True)
-    return _sha(part for cell in notebook.cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
+    cells = filter(says_something, notebook.cells)
+    return _sha(part for cell in cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
 
 
 def without_magics(source: str) -> str:
