@@ -37,7 +37,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters sync adopt execute verify ledger check ready lint clean
+.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters sync adopt execute verify ledger seal check ready lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -103,16 +103,22 @@ verify: $(VENV)/.all ## run chapters without a record in the book's size, compar
 ledger: $(VENV)/.all ## run the tests of the paper's equations and record what they find
 	$(PY) book/tools/ledger.py
 
-check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and package
+seal: $(VENV)/.all ## note checksums of new records and figures; AGAIN=domain_shift for one that was changed on purpose
+	$(PY) book/tools/checksums.py $(if $(AGAIN),--again "$(AGAIN)")
+
+check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and package, or in what is recorded or drawn
 	$(PY) book/tools/check.py
 	$(PY) book/tools/ledger.py --check
 	$(PY) figures/from_notebooks.py --check
 	$(PY) figures/results_table.py --check
+	$(PY) figures/logo.py --check
+	$(PY) book/tools/checksums.py --check
 
-ready: ## all that a commit needs: sync, execute, ledger, check
+ready: ## all that a commit needs: sync, execute, ledger, seal, check
 	@$(MAKE) --no-print-directory sync
 	@$(MAKE) --no-print-directory execute
 	@$(MAKE) --no-print-directory ledger
+	@$(MAKE) --no-print-directory seal
 	@$(MAKE) --no-print-directory check
 
 lint: $(VENV)/.all ## ruff over package, tools and tests

@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from drawing import finish, keep_figure, plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 SOURCE, TARGET, MIXED, NEUTRAL = "#0072B2", "#D55E00", "#009E73", "#444444"
@@ -81,5 +78,4 @@ def draw() -> plt.Figure:
 
 
 if __name__ == "__main__":
-    plt.rcParams.update({"svg.hashsalt": "cdlm", "svg.fonttype": "path", "mathtext.fontset": "cm"})
-    draw().savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight", facecolor="white")
+    sys.exit(finish(lambda: keep_figure(__file__, draw)))

@@ -8,14 +8,11 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from importlib import import_module
-from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from architecture import MIXED, NEUTRAL, SOURCE, TARGET, arrow, box
+from drawing import finish, keep_figure, plt
 from matplotlib.lines import Line2D
 
 from cdlm.theory.ledger import chapter_of, equations
@@ -98,5 +95,4 @@ def draw() -> plt.Figure:
 
 
 if __name__ == "__main__":
-    plt.rcParams.update({"svg.hashsalt": "cdlm", "svg.fonttype": "path", "mathtext.fontset": "cm"})
-    draw().savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight", facecolor="white")
+    sys.exit(finish(lambda: keep_figure(__file__, draw)))

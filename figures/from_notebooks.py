@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
-FIGURES = Path(__file__).resolve().parent
+from keeping import ROOT, finish, keep_svg
+
+FIGURES = ROOT / "figures"
 WANTED = {
     "four_generations.svg": ("40_cdlm", "fig-four-generations"),
     "graphical_model.svg": ("30_transfer_latent_space", "fig-graphical"),
@@ -20,7 +21,7 @@ WANTED = {
 
 def figure(chapter: str, name: str) -> str:
     """The SVG of the cell whose figure is called ``name``."""
-    notebook = json.loads((FIGURES.parent / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
+    notebook = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
         if cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") == name:
             for output in cell["outputs"]:
@@ -33,14 +34,14 @@ def main() -> int:
     stale = False
     for file, origin in WANTED.items():
         path, content = FIGURES / file, figure(*origin)
-        if not path.exists() or path.read_text(encoding="utf-8") != content:
+        if not path.exists() or path.read_bytes() != content.encode():
             if "--check" in sys.argv:
                 print(f"error: figures/{file} is not what {origin[0]} draws; `make execute`", file=sys.stderr)
                 stale = True
             else:
-                path.write_text(content, encoding="utf-8")
+                keep_svg(path, content)
     return int(stale)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

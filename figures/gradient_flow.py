@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from architecture import MIXED, NEUTRAL, SOURCE, TARGET, arrow, box
+from drawing import finish, keep_figure, plt
 
 from cdlm.methods.cdlm import CDLMConfig, reach_table
 from cdlm.theory.updates import offered_edges
@@ -47,5 +44,4 @@ def draw() -> plt.Figure:
 
 
 if __name__ == "__main__":
-    plt.rcParams.update({"svg.hashsalt": "cdlm", "svg.fonttype": "path", "mathtext.fontset": "cm"})
-    draw().savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight", facecolor="white")
+    sys.exit(finish(lambda: keep_figure(__file__, draw)))

@@ -1,14 +1,17 @@
 """Draws the book's logo and favicon: two bell curves, one per domain, and the code modulated between them.
 
-    python figures/logo.py
+    python figures/logo.py            write them
+    python figures/logo.py --check    fail if one is not what is drawn here
 """
 
 from __future__ import annotations
 
+import sys
 from math import exp
-from pathlib import Path
 
-BOOK_STATIC = Path(__file__).resolve().parents[1] / "book" / "_static"
+from keeping import ROOT, finish, write_atomically
+
+BOOK_STATIC = ROOT / "book" / "_static"
 SOURCE, TARGET, MIXED = "#0072B2", "#D55E00", "#009E73"
 
 
@@ -41,6 +44,19 @@ def favicon() -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-4 4 168 96">{curves()}</svg>\n'
 
 
+def main() -> int:
+    stale = False
+    for name, content in {"logo.svg": logo(), "favicon.svg": favicon()}.items():
+        path = BOOK_STATIC / name
+        if path.exists() and path.read_bytes() == content.encode():
+            continue
+        if "--check" in sys.argv:
+            print(f"error: book/_static/{name} is not what figures/logo.py draws; run that", file=sys.stderr)
+            stale = True
+        else:
+            write_atomically(path, content)
+    return int(stale)
+
+
 if __name__ == "__main__":
-    (BOOK_STATIC / "logo.svg").write_text(logo(), encoding="utf-8")
-    (BOOK_STATIC / "favicon.svg").write_text(favicon(), encoding="utf-8")
+    sys.exit(finish(main))

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+
+from keeping import ROOT, finish, write_atomically
 
 from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.experiments.results import result_rows
 
-ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results: written by figures/results_table.py -->", "<!-- end of results -->"
 NAMES = {"mnist": "MNIST", "usps": "USPS", "mnistm": "MNIST-M", "fashion": "Fashion", "fashionm": "Fashion-M"}
 RECIPES = {"faithful": ", as the paper states it", "improved": ", improved"}
@@ -42,17 +42,21 @@ def table() -> str:
 
 def main() -> int:
     readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    head, tail = text.split(START)[0], text.split(END)[1]
+    written = readme.read_bytes()
+    text = written.decode()
+    if not 0 <= text.find(START) < text.find(END):
+        print(f"error: README has lost one of its marks {START!r} and {END!r}; put it back", file=sys.stderr)
+        return 1
+    head, tail = text.partition(START)[0], text.partition(END)[2]
     new = f"{head}{START}\n\n{table()}\n\n{END}{tail}"
     if new == text:
         return 0
     if "--check" in sys.argv:
         print("error: README's results are not those of the records; `make execute`", file=sys.stderr)
         return 1
-    readme.write_text(new, encoding="utf-8")
+    write_atomically(readme, new, instead_of=written)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import sys
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from architecture import NEUTRAL, arrow, box
+from drawing import finish, keep_figure, plt
 
 PHI, THETA, FAINT = "#A23B72", "#B26B00", "#888888"
 TOP, MIDDLE, LOW, BOTTOM = 4.5, 3.0, 1.5, 0.3                       # for phi, forward, for theta, weights
@@ -66,5 +63,4 @@ def draw() -> plt.Figure:
 
 
 if __name__ == "__main__":
-    plt.rcParams.update({"svg.hashsalt": "cdlm", "svg.fonttype": "path", "mathtext.fontset": "cm"})
-    draw().savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight", facecolor="white")
+    sys.exit(finish(lambda: keep_figure(__file__, draw)))

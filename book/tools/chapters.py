@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 
 import jupytext
 import nbformat
+from disk import ChapterError, visible
 from jupytext.config import JupytextConfiguration
 from nbformat import NotebookNode
 
@@ -34,17 +34,24 @@ FORM = JupytextConfiguration(
     ),
     cell_metadata_filter="tags,mystnb,-all",
 )
-
-
-class ChapterError(Exception):
-    """Something an author has to mend; the message says what and how."""
+KEPT = ("tags", "mystnb")       # of a cell's metadata, in both forms
+# Of a cell or a notebook, what programs note of their own views and runs; it may go without a word.
+INCIDENTAL = {
+    "autoscroll", "cdlm", "collapsed", "colab", "deletable", "editable", "execution", "ExecuteTime", "id", "is_executing",
+    "jp-MarkdownHeadingCollapsed", "jupyter", "jupytext", "kernelspec", "language_info", "lines_to_next_cell", "outputId",
+    "pycharm", "scrolled", "trusted", "vscode", "widgets",
+}
+# Line ends of other kinds, where jupytext would cut a line in two, and what YAML does not take.
+UNKEPT = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+CONFLICT = re.compile(r"^(<<<<<<<|>>>>>>>) ", flags=re.M)
 
 
 def chapters(name: str = "") -> list[Path]:
     """Text files of all chapters in reading order, or of those whose name contains ``name``."""
-    found = sorted(path for path in SOURCE.glob("*.md") if name in path.stem)
+    texts = visible(SOURCE, "*.md")
+    found = [path for path in texts if name in path.stem]
     if not found:
-        known = ", ".join(path.stem for path in sorted(SOURCE.glob("*.md"))) or "none"
+        known = ", ".join(path.stem for path in texts) or "none"
         raise ChapterError(f"no chapter matches {name!r}; there are: {known}")
     return found
 
@@ -53,32 +60,32 @@ def notebook_path(text: Path) -> Path:
     return BOOK / f"{text.stem}.ipynb"
 
 
-def write_atomically(path: Path, content: str) -> None:
-    """Write to a temporary neighbor, then rename: a reader sees the old file or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def one_line(error: Exception) -> str:
     """What an error of another library says, on one line."""
     return " ".join(str(error).split())[:300]
 
 
 def read_text(path: Path) -> NotebookNode:
+    return parse(path.read_text(encoding="utf-8-sig", errors="surrogateescape"), path.name)
+
+
+def parse(text: str, name: str) -> NotebookNode:
+    """A MyST text as a notebook. Raises ChapterError for one that cannot be read, or would be read as something else."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if found := UNKEPT.search(line):
+            raise ChapterError(f"{name} cannot be read: line {number} holds {character(found[0])}; delete it there")
+    if found := CONFLICT.search(text):
+        number = text.count("\n", 0, found.start()) + 1
+        raise ChapterError(f"{name} cannot be read: line {number} is the mark of a merge that is not finished; finish it")
     try:
-        return jupytext.reads(path.read_text(encoding="utf-8"), fmt="md:myst", config=FORM)
-    except OSError:
-        raise
+        return jupytext.reads(text, fmt="md:myst", config=FORM)
     except Exception as error:  # jupytext, YAML and nbformat have no error in common
-        raise ChapterError(f"{path.name} cannot be read as a MyST notebook: {one_line(error)}") from None
+        raise ChapterError(f"{name} cannot be read as a MyST notebook: {one_line(error)}") from None
+
+
+def character(found: str) -> str:
+    """What a character that is not kept is called: "U+2028", or a byte that is not UTF-8."""
+    return f"a byte that is not UTF-8, {ord(found) - 0xDC00:#x}" if "\udc80" <= found <= "\udcff" else f"U+{ord(found):04X}"
 
 
 def to_text(notebook: NotebookNode) -> str:
@@ -86,6 +93,51 @@ def to_text(notebook: NotebookNode) -> str:
     bare = nbformat.from_dict(json.loads(json.dumps(notebook)))
     bare.metadata = nbformat.from_dict({"kernelspec": dict(KERNEL)})
     return jupytext.writes(bare, fmt="md:myst", config=FORM)
+
+
+def says_something(cell: NotebookNode) -> bool:
+    """Not so an empty cell of prose, which no text can hold."""
+    return cell.cell_type != "markdown" or bool(cell.source.strip())
+
+
+def content(notebook: NotebookNode) -> list[tuple[str, str, dict]]:
+    """What an author writes: kind, source and kept metadata of each cell that says something."""
+    return [(cell.cell_type, cell.source.strip("\n "), {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)})
+            for cell in notebook.cells if says_something(cell)]
+
+
+def refuse_what_texts_cannot_hold(notebook: NotebookNode, name: str) -> None:
+    """Raises ChapterError for pasted images, and for metadata that somebody may have meant, before they are lost."""
+    if any(cell.get("attachments") for cell in notebook.cells):
+        raise ChapterError(
+            f"{name}: an image is pasted into the notebook, which the text cannot hold; save it as a file in"
+            f" figures/ and link that (`make sync DISCARD={name}` throws it away)"
+        )
+    places = [("the notebook", notebook.metadata), *((f"cell {n}", cell.metadata) for n, cell in enumerate(notebook.cells, 1))]
+    for place, metadata in places:
+        if other := sorted(set(metadata) - INCIDENTAL - set(KEPT)):
+            raise ChapterError(
+                f"{name}: {place} has metadata {', '.join(map(repr, other))}, which the text cannot hold; take it out"
+                f" (`make sync DISCARD={name}` throws away what only the notebook has)"
+            )
+
+
+def faithful_text(notebook: NotebookNode, name: str) -> str:
+    """The notebook as a text from which all of it comes back. Raises ChapterError where some of it would not."""
+    refuse_what_texts_cannot_hold(notebook, name)
+    refused = f"{name}: {{}} cannot be kept in a text: {{}}; rewrite that cell"
+    for number, cell in enumerate(notebook.cells, start=1):
+        if found := UNKEPT.search(cell.source):
+            raise ChapterError(refused.format(f"cell {number}", f"it holds {character(found[0])}"))
+    try:
+        written = to_text(notebook)
+        back = content(parse(written, "its text"))
+    except Exception as error:  # of jupytext, YAML or nbformat
+        raise ChapterError(refused.format("the notebook", one_line(error))) from None
+    for number, (mine, theirs) in enumerate(zip_longest(content(notebook), back), start=1):
+        if mine != theirs:
+            raise ChapterError(refused.format(f"cell {number}", "it would come back as something else"))
+    return written
 
 
 def read_notebook(path: Path) -> NotebookNode:
@@ -104,15 +156,16 @@ def notebook_json(notebook: NotebookNode) -> str:
 def _sha(parts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() + b"\0")
+        digest.update(part.encode(errors="surrogatepass") + b"\0")
     return digest.hexdigest()[:16]
 
 
 def text_fingerprint(notebook: NotebookNode) -> str:
     """Fingerprint of what an author writes: kind, source and tags of each cell."""
     def meta(cell):
-        return json.dumps({k: cell.metadata[k] for k in ("tags", "mystnb") if cell.metadata.get(k)}, sort_keys=True)
-    return _sha(part for cell in notebook.cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
+        return json.dumps({k: cell.metadata[k] for k in KEPT if cell.metadata.get(k)}, sort_keys=True)
+    cells = filter(says_something, notebook.cells)
+    return _sha(part for cell in cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
 
 
 def without_magics(source: str) -> str:
@@ -183,7 +236,7 @@ def generate(text: Path, previous: NotebookNode | None = None) -> NotebookNode:
     source, taken = read_text(text), set()
     cells = []
     for cell in source.cells:
-        metadata = {key: cell.metadata[key] for key in ("mystnb", "tags") if key in cell.metadata}
+        metadata = {key: cell.metadata[key] for key in sorted(KEPT) if key in cell.metadata}
         new = {"cell_type": cell.cell_type, "id": cell_id(cell.cell_type, cell.source, taken), "metadata": metadata,
                "source": cell.source}  # fmt: skip
         cells.append(new | ({"execution_count": None, "outputs": []} if cell.cell_type == "code" else {}))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from program import finish
+
+# isort: split
+from disk import ChapterError, visible
 from export import drift, package_files
 from fingerprint import why_stale
 
 from chapters import (
     BOOK,
     SOURCE,
-    ChapterError,
     chapters,
     generate,
     notebook_json,
@@ -46,9 +49,8 @@ def problems() -> list[str]:
     texts = chapters()
     found = [problem for text in texts for problem in chapter_problems(text)]
     names = {text.stem for text in texts}
-    notebooks = sorted(BOOK.glob("*.ipynb"))
-    found += [f"{path.name}: a notebook without a text" for path in notebooks if path.stem not in names]
-    found += [f"{path.name}: not a chapter" for path in sorted(SOURCE.iterdir()) if path.suffix != ".md"]
+    found += [f"{path.name}: a notebook without a text" for path in visible(BOOK, "*.ipynb") if path.stem not in names]
+    found += [f"{path.name}: not a chapter" for path in visible(SOURCE) if path.suffix != ".md"]
     return found + drift(package_files(texts))
 
 
@@ -65,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

@@ -16,30 +16,32 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from program import INTERRUPTED, STOPPED, finish, heed
+
+# isort: split
 import nbformat
+from disk import ChapterError, write_atomically
 from fingerprint import run_hash, state, why_stale
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from reads import noted
 
 from chapters import (
     BOOK,
     ROOT,
-    ChapterError,
     chapters,
     notebook_json,
     notebook_path,
     read_notebook,
-    text_fingerprint,
-    write_atomically,
 )
 
 CELL_TIMEOUT_S = 1800
+PATIENCE_S = 20         # for threads whose kernels were killed
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HOOK = Path(__file__).parent / "kernel"     # holds what every Python of a chapter runs first
 MACHINE_PATHS = tuple(
@@ -79,11 +81,15 @@ class Kernels:
         self.ended = False
         self.lock = threading.Lock()
 
+    def go_on(self, **_: object) -> None:
+        """Asked before each cell. Raises ChapterError where all were ended while this kernel was still starting."""
+        if self.ended:
+            raise ChapterError("was stopped")
+
     @contextmanager
     def one(self, client: NotebookClient):
         with self.lock:
-            if self.ended:
-                raise ChapterError("was not started")
+            self.go_on()
             self.clients.add(client)
         try:
             yield
@@ -96,11 +102,15 @@ class Kernels:
         with self.lock:
             self.ended = True
             for client in self.clients:
-                provisioner = getattr(client.km, "provisioner", None)
-                process = getattr(provisioner, "process", None)
-                if process is not None and process.poll() is None:
-                    # Its own session, made by jupyter_client: the group is the kernel with all that it started.
-                    os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
+                with suppress(OSError):     # it ends by itself just now
+                    self.kill(client)
+
+    @staticmethod
+    def kill(client: NotebookClient) -> None:
+        process = getattr(getattr(client.km, "provisioner", None), "process", None)
+        if process is not None and process.poll() is None:
+            # Its own session, made by jupyter_client: the group is the kernel with all that it started.
+            os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
 KERNELS = Kernels()
@@ -127,12 +137,13 @@ def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
         record_timing=False,
         kernel_name="python3",
         resources={"metadata": {"path": str(BOOK)}},
+        on_cell_start=KERNELS.go_on,
     )
     with tempfile.TemporaryDirectory() as place, KERNELS.one(client):
         log = Path(place) / "reads"
         try:
             client.execute(env=environment(profile, log))
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except (CellExecutionError, CellTimeoutError, RuntimeError) as error:   # the last where a kernel dies
             raise ChapterError(re.sub(r"\x1b\[[\d;]*m", "", str(error)).rstrip()) from None  # without colors
         try:
             return noted(log)
@@ -164,14 +175,12 @@ def execute(text: Path, force: bool = False) -> bool:
     target = notebook_path(text)
     if not target.exists():
         raise ChapterError(f"{text.stem}: there is no notebook; `make sync` generates it")
+    old = target.read_bytes()
     notebook = read_notebook(target)
     if not force and not why_stale(notebook):
         return False
     try:
-        fresh = run(notebook)
-        if not target.exists() or text_fingerprint(read_notebook(target)) != text_fingerprint(notebook):
-            raise ChapterError("the notebook was edited while it ran, and stays as it was saved; run it again")
-        write_atomically(target, notebook_json(fresh))
+        write_atomically(target, notebook_json(run(notebook)), instead_of=old)
     except ChapterError as error:
         raise ChapterError(f"{text.stem}: {error}") from None
     return True
@@ -199,8 +208,9 @@ def execute_all(texts: list[Path], force: bool, jobs: int) -> bool:
         return execute(text, force), time.monotonic() - start
 
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(timed, text): text for text in order}
+        waiting = {}
         try:
+            waiting |= {pool.submit(timed, text): text for text in order}
             for done in as_completed(waiting):
                 text = waiting[done]
                 try:
@@ -213,8 +223,10 @@ def execute_all(texts: list[Path], force: bool, jobs: int) -> bool:
                 if ran:
                     known[text.stem] = round(seconds, 1)
         except BaseException:
+            heed(signal.SIG_IGN)            # we are on the way out
             pool.shutdown(wait=False, cancel_futures=True)
             KERNELS.end()
+            wait(waiting, PATIENCE_S)
             raise
     write_atomically(duration_file(), json.dumps(known, indent=1, sort_keys=True) + "\n")
     return well
@@ -232,18 +244,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.jobs < 1:
         parser.error("--jobs wants at least one kernel")
-    before = signal.signal(signal.SIGTERM, stop)
+    heed(stop)
     try:
         return int(not execute_all(chapters(options.chapter), options.force, options.jobs))
     except ChapterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was not finished is as it was", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        print(STOPPED, file=sys.stderr, flush=True)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if (status := finish(main)) == INTERRUPTED:
+        os._exit(status)        # libraries would clean up after kernels that are no more, and say so
+    sys.exit(status)

@@ -19,15 +19,21 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from pathlib import Path
 from textwrap import fill, indent
 
+from program import finish
+
+# isort: split
+from disk import ChapterError, leftovers, visible, write_atomically
 from pyflakes.checker import Checker
 from pyflakes.messages import UndefinedName
 
-from chapters import PACKAGE, ROOT, ChapterError, chapters, read_text, without_magics, write_atomically
+from chapters import PACKAGE, ROOT, chapters, read_text, without_magics
 
 TAGS = re.compile(r"(export|inner):(.+)")
+MODULE = re.compile(r"([a-z]\w*\.)?[a-z]\w*", flags=re.ASCII)      # in one room or in none, so that it stays in the package
 WIDTH = 95  # as lines of the chapters
 BANNER = "Generated from {sources} by `make sync`: edit there, not here."
 
@@ -221,8 +227,17 @@ def in_loading_order(module: Module) -> list[Block]:
 
 
 def listed_modules() -> dict[str, dict[str, str]]:
-    """The tables of modules.toml: sentences of ``modules`` and of ``rooms``, and the homes of ``public`` names."""
-    tables = tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))
+    """The tables of modules.toml: sentences of ``modules`` and of ``rooms``, and the homes of ``public`` names.
+
+    Raises ChapterError for a name that is none of a module, for instance one that leads out of the package.
+    """
+    try:
+        tables = tomllib.loads((ROOT / "book/tools/modules.toml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ChapterError(f"book/tools/modules.toml cannot be read: {error}") from None
+    for name in tables.get("modules", {}):
+        if not MODULE.fullmatch(name) or any(map(iskeyword, name.split("."))):
+            raise ChapterError(f"book/tools/modules.toml: {name!r} is no name of a module; 'room.module' or 'module' is")
     return {name: tables.get(name, {}) for name in ("modules", "rooms", "public")}
 
 
@@ -395,7 +410,7 @@ def package_files(texts: list[Path]) -> dict[Path, str]:
 
 def present_files() -> set[Path]:
     """Files of the package on disk, without the ledger's record, which `make ledger` writes."""
-    files = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files = {path for path in visible(PACKAGE, "**/*") if path.is_file()}
     return files - {PACKAGE / "theory" / "ledger.json"}
 
 
@@ -429,7 +444,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not re.search(rb"Generated\s+from\s.+\sby\s+`make\s+sync`", path.read_bytes()[:2000], flags=re.S):
             print(f"error: {path.relative_to(ROOT)} was not generated; move it into a chapter or away", file=sys.stderr)
             return 1
-    for path in strays:
+    for path in [*strays, *leftovers(PACKAGE)]:
         path.unlink()
     for path, content in files.items():
         if not path.exists() or path.read_bytes() != content.encode():
@@ -439,4 +454,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

@@ -21,12 +21,12 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from disk import ChapterError, visible
 from nbformat import NotebookNode
 from reads import contents
 
 import chapters
 from cdlm.closure import Library, Room, closure, read_room
-from chapters import ChapterError
 
 PARTS = ("code", "uses", "reads", "versions", "outputs")
 AT_MOST = 3     # causes that are named
@@ -43,7 +43,7 @@ def _library(package: Path, _contents: tuple[tuple[Path, str], ...]) -> Library:
 
 def library() -> Library:
     """The package as it is on disk now; read again only where a file differs."""
-    files = sorted(chapters.PACKAGE.rglob("*.py"))
+    files = visible(chapters.PACKAGE, "**/*.py")
     return _library(chapters.PACKAGE, tuple((file, file.read_text(encoding="utf-8")) for file in files))
 
 
@@ -139,7 +139,7 @@ def run_fingerprint(notebook: NotebookNode) -> str:
 def home_of(name: str) -> str:
     """The module of the package that defines a name, in words, or "" where none does."""
     package = chapters.PACKAGE
-    for file in sorted(package.rglob("*.py")):
+    for file in visible(package, "**/*.py"):
         room = library().room(dotted := ".".join(["cdlm", *file.relative_to(package).with_suffix("").parts]))
         if room and name in room.units:
             return f" ({dotted})"

@@ -13,11 +13,17 @@ import platform
 import sys
 from importlib.metadata import version
 
+from program import finish
+
+# isort: split
 import pytest
 import sympy as sp
+from checksums import keep_checksum
+from disk import write_atomically
 
-from cdlm.theory.ledger import LEDGER, LedgerError, chapter_of, equations, fingerprints, rows
-from chapters import ROOT, write_atomically
+from cdlm.theory.equations import Equation
+from cdlm.theory.ledger import LEDGER, LedgerError, chapter_of, equations, fingerprints, read_ledger, rows
+from chapters import ROOT
 
 
 class Recorder:
@@ -45,6 +51,22 @@ class Recorder:
                     test["checks"] = sorted([*test["checks"], check])
 
 
+def facts(eq: Equation) -> dict:
+    """What a row of the ledger says of an equation without a test or a computation."""
+    shown = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "slip": eq.slip, "api": list(eq.api)}
+    return shown | {"chapter": chapter_of(eq), "derivation": eq.derivation}
+
+
+def changed_facts() -> list[str]:
+    """A line for each row that says of its equation something else than the chapters do. Raises LedgerError."""
+    recorded, found = read_ledger()["equations"], []
+    for number, eq in equations().items():
+        row = recorded.get(str(number), {})
+        found += [f"equation {number}: its {name} is not the chapter's" for name, value in facts(eq).items()
+                  if row.get(name) != value]
+    return found
+
+
 def record() -> dict:
     """Run the tests of the equations; the outcomes with fingerprints and versions."""
     recorder = Recorder()
@@ -53,9 +75,8 @@ def record() -> dict:
     known = {}
     for number, eq in equations().items():
         tests = dict(sorted(recorder.found.get(number, {}).items()))
-        facts = {"title": eq.title, "kind": eq.kind, "verdict": eq.verdict, "note": eq.note, "slip": eq.slip}
-        facts |= {"api": list(eq.api), "statement": sp.latex(eq.derive()), "chapter": chapter_of(eq), "derivation": eq.derivation}
-        known[str(number)] = facts | {"fingerprints": fingerprints(eq, list(tests)), "tests": tests}
+        row = facts(eq) | {"statement": sp.latex(eq.derive())}
+        known[str(number)] = row | {"fingerprints": fingerprints(eq, list(tests)), "tests": tests}
     versions = {name: version(name) for name in ("torch", "sympy", "numpy")}
     return {"provenance": {"python": platform.python_version(), "packages": versions}, "equations": known}
 
@@ -67,16 +88,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.check:
             write_atomically(LEDGER, json.dumps(record(), indent=1) + "\n")
-        open_rows = [row for row in rows() if not row.verified]
+            keep_checksum(ROOT, LEDGER)
+        found = [f"equation {row.equation}: {row.why}" for row in rows() if not row.verified] or changed_facts()
     except LedgerError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for row in open_rows:
-        print(f"error: equation {row.equation}: {row.why}; `make ledger`", file=sys.stderr)
-    if not open_rows:
+    for problem in found:
+        print(f"error: {problem}; `make ledger`", file=sys.stderr)
+    if not found:
         print("every equation of the ledger is verified")
-    return int(bool(open_rows))
+    return int(bool(found))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

@@ -8,9 +8,13 @@ from __future__ import annotations
 import re
 import sys
 
+from program import finish
+
+# isort: split
+from disk import ChapterError, write_atomically
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from chapters import BOOK, SOURCE, ChapterError, chapters, read_text, to_text, write_atomically
+from chapters import BOOK, SOURCE, chapters, read_text, to_text
 
 HEAD = """# {title}
 
@@ -78,8 +82,14 @@ def add(name: str) -> None:
     print(f"book/src/{name}.md: written, and listed in book/_toc.yml; next: make sync, make execute CHAPTER={name}")
 
 
-if __name__ == "__main__":
+def main() -> int:
     try:
         add("".join(sys.argv[1:]))
     except ChapterError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(finish(main))

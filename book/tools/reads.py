@@ -15,28 +15,30 @@ import threading
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from disk import hidden, visible
+
 ANNOUNCED = "cdlm.read_records"     # audit event of the package: folder, pattern
 EVENTS = ("open", ANNOUNCED, "os.listdir", "os.scandir")
 LISTED = "book/results"             # folders in which a listing counts, too
 CODE = (".py", ".pyc", ".pyi", ".so", ".ipynb")
-BUILT = ("_build", "build", "runs", "site-packages", "__pycache__")
+BUILT = ("_build", "build", "runs", "site-packages")
 
 
 def counts(path: str) -> bool:
     """Whether a file of the repository, by its path from there, is one that outputs can depend on without being code."""
     parts = PurePosixPath(path).parts
-    hidden = any(part.startswith(".") or part in BUILT or part.endswith((".egg-info", ".dist-info")) for part in parts)
-    return bool(parts) and not hidden and not path.endswith(CODE)
+    built = any(hidden(part) or part in BUILT or part.endswith((".egg-info", ".dist-info")) for part in parts)
+    return bool(parts) and not built and not path.endswith(CODE)
 
 
 def contents(root: Path, pattern: str) -> str:
     """Hash of what the files that match a pattern hold, "" where there is none; of a folder, "a/b/", of the names in it."""
     if pattern.endswith("/"):
         folder = root / pattern
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        names = [path.name for path in visible(folder)] if folder.is_dir() else []
         return hashlib.sha256("\0".join(names).encode()).hexdigest()[:12] if names else ""
     digest = hashlib.sha256()
-    files = sorted(path for path in root.glob(pattern) if path.is_file())
+    files = [path for path in visible(root, pattern) if path.is_file()]
     for path in files:
         digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12] if files else ""

@@ -11,21 +11,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from nbformat import NotebookNode
+from program import finish
+
+# isort: split
+from disk import ChapterError, leftovers, visible, write_atomically
 
 from chapters import (
     BOOK,
     ROOT,
-    ChapterError,
     chapters,
+    faithful_text,
     generate,
     notebook_json,
     notebook_path,
     read_notebook,
     read_text,
+    refuse_what_texts_cannot_hold,
     text_fingerprint,
-    to_text,
-    write_atomically,
 )
 
 
@@ -45,15 +47,6 @@ def edited_side(text: Path) -> str:
     return "notebook" if now_text == generated_from else "both"
 
 
-def refuse_attachments(notebook: NotebookNode, text: Path) -> None:
-    """Images pasted into a notebook have no place in the text; say so before they are lost."""
-    if any(cell.get("attachments") for cell in notebook.cells):
-        raise ChapterError(
-            f"{text.stem}: an image is pasted into the notebook, which the text cannot hold; save it as a file in"
-            f" figures/ and link that (`make sync DISCARD={text.stem}` throws it away)"
-        )
-
-
 def sync(text: Path, discard: bool = False) -> bool:
     """Write the notebook of ``text`` if it differs; true if anything was written."""
     side = edited_side(text)
@@ -64,17 +57,19 @@ def sync(text: Path, discard: bool = False) -> bool:
             + f"; `make adopt CHAPTER={text.stem}` brings the notebook's edits into the text,"
             + f" `make sync DISCARD={text.stem}` throws them away"
         )
-    canonical = to_text(read_text(text))
-    changed = canonical.encode() != text.read_bytes()
-    if changed:
-        write_atomically(text, canonical)
+    written = text.read_bytes()
+    canonical = faithful_text(read_text(text), text.stem)
     target = notebook_path(text)
-    previous = read_notebook(target) if target.exists() else None
+    old = target.read_bytes() if target.exists() else None
+    previous = read_notebook(target) if old is not None else None
     if previous is not None and not discard:
-        refuse_attachments(previous, text)
+        refuse_what_texts_cannot_hold(previous, text.stem)
+    changed = canonical.encode() != written
+    if changed:
+        write_atomically(text, canonical, instead_of=written)
     new = notebook_json(generate(text, previous))
-    if not target.exists() or target.read_bytes() != new.encode():
-        write_atomically(target, new)
+    if new.encode() != old:
+        write_atomically(target, new, instead_of=old)
         changed = True
     return changed
 
@@ -84,19 +79,21 @@ def adopt(text: Path) -> str:
     target = notebook_path(text)
     if not target.exists():
         raise ChapterError(f"{text.stem}: there is no notebook; `make sync` generates it")
-    side = edited_side(text)
+    written, side = text.read_bytes(), edited_side(text)
     if side in ("none", "text"):
         return f"{text.stem}: the notebook holds no edit of its own; nothing to adopt"
-    refuse_attachments(read_notebook(target), text)
-    theirs = to_text(read_notebook(target))
+    theirs = faithful_text(read_notebook(target), text.stem)
     if side == "both":
         beside = text.with_name(f"{text.name}.from-notebook")
+        if beside.exists() and beside.read_bytes() != theirs.encode():
+            raise ChapterError(f"{text.stem}: {beside.relative_to(ROOT)} is there from a merge that is not finished;"
+                               " finish it, or delete that file")
         write_atomically(beside, theirs)
         raise ChapterError(
             f"{text.stem}: text and notebook were both edited; the notebook's text is in {beside.relative_to(ROOT)}:"
             f" merge it into {text.relative_to(ROOT)} by hand, delete it, then `make sync DISCARD={text.stem}`"
         )
-    write_atomically(text, theirs)
+    write_atomically(text, theirs, instead_of=written)
     return f"{text.stem}: text updated from the notebook"
 
 
@@ -121,8 +118,11 @@ def main(arguments: list[str] | None = None) -> int:
                 failed = True
         if options.adopt is not None:
             return int(failed)
+        for path in list(leftovers(BOOK)):
+            path.unlink()
+            print(f"{path.relative_to(ROOT)}: removed, half a file of a process that was killed")
         stems = {text.stem for text in selected}
-        for notebook in sorted(BOOK.glob("*.ipynb")):
+        for notebook in visible(BOOK, "*.ipynb"):
             if notebook.stem not in stems:
                 print(f"error: {notebook.name} has no text in book/src; `git rm` it or write its text", file=sys.stderr)
                 failed = True
@@ -133,4 +133,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

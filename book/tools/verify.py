@@ -25,12 +25,17 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
 
+from program import finish
+
+# isort: split
 import pytest
+from checksums import keep_checksum
+from disk import ChapterError, write_atomically
 from fingerprint import run_fingerprint, why_stale
 from joblib import cpu_count
 from nbformat import NotebookNode
 
-from chapters import BOOK, ROOT, ChapterError, chapters, notebook_path, read_notebook, write_atomically
+from chapters import BOOK, ROOT, chapters, notebook_path, read_notebook
 
 CELL_TIMEOUT_S = 1800
 NO_FIGURES = Path(__file__).with_name("no_figures.cfg")
@@ -133,6 +138,7 @@ def keep(chapter: str, row: dict | None) -> None:
     if row is not None:
         records[chapter] = row
     write_atomically(record_path(), json.dumps(dict(sorted(records.items())), indent=1) + "\n")
+    keep_checksum(ROOT, record_path())
 
 
 def unverified(name: str, everything: bool) -> list[Path]:
@@ -199,4 +205,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(finish(main))

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import check
+import checksums
+import disk
 import export
 import nbformat
 import pytest
+import reads
 import sync
 from conftest import HEADER, ROOT, House, code
-from fingerprint import run_fingerprint
+from fingerprint import run_fingerprint, why_stale
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import chapters
 
@@ -298,6 +307,195 @@ def test_adopt_without_a_name_adopts_every_edit(synced: House) -> None:
     assert "Better prose." in text_of(synced)
 
 
+# What a text cannot hold
+
+
+def cell_with(source: str = "", kind: str = "markdown", **metadata: object) -> Callable[[NotebookNode], None]:
+    """An edit of a notebook: a new cell at the end."""
+    def edit(notebook: NotebookNode) -> None:
+        cell = (new_code_cell if kind == "code" else new_markdown_cell)(source)
+        cell.metadata.update(metadata)
+        notebook.cells.append(cell)
+    return edit
+
+
+UNKEPT = {
+    "a form feed": (cell_with("a\x0cb"), "cell 6 cannot be kept in a text: it holds U+000C"),
+    "a form feed in code": (cell_with("a = 1\x0cb = 2", "code"), "it holds U+000C"),
+    "a vertical tab": (cell_with("a\x0bb"), "it holds U+000B"),
+    "line ends of Windows": (cell_with("a\r\nb"), "it holds U+000D"),
+    "a line separator": (cell_with("x = 'a\u2028b'", "code"), "it holds U+2028"),
+    "a paragraph separator": (cell_with("a\u2029b"), "it holds U+2029"),
+    "a next line of mainframes": (cell_with("a\x85b"), "it holds U+0085"),
+    "a null": (cell_with("a\0b"), "it holds U+0000"),
+    "half a character": (cell_with("a\ud800b"), "it holds U+D800"),
+    "a tag with a comma": (cell_with("1", "code", tags=["a,b"]), "'a,b' does not match"),
+    "a tag with a line separator": (cell_with("1", "code", tags=["a\u2028b"]), "cannot be kept in a text"),
+    "prose that looks like a cell": (cell_with("```{code-cell}\n1\n```"), "cell 6 cannot be kept in a text: it would come back"),
+    "prose that looks like a break": (cell_with("+++\na"), "it would come back as something else"),
+    "slides": (cell_with("a", slideshow={"slide_type": "slide"}), "cell 6 has metadata 'slideshow', which the text cannot hold"),
+    "slides in code": (cell_with("1", "code", slideshow={"slide_type": "slide"}, tags=["a"]), "cell 6 has metadata 'slideshow'"),
+    "metadata of the notebook": (lambda notebook: [notebook.metadata.update(rise={"theme": "sky"}), notebook.cells.pop()],
+                                 "the notebook has metadata 'rise'"),
+}  # fmt: skip
+
+
+def save_unchecked(house: House, notebook: NotebookNode) -> None:
+    house.notebook("10_a").write_text(json.dumps(notebook), encoding="utf-8")
+
+
+@pytest.mark.parametrize("how, words", UNKEPT.values(), ids=UNKEPT)
+def test_adopt_refuses_what_would_not_come_back(synced: House, how, words: str, capsys: pytest.CaptureFixture) -> None:
+    notebook = read(synced)
+    how(notebook)
+    save_unchecked(synced, notebook)
+    before = snapshot(synced)
+    status, message = sync.main(["--adopt", "10_a"]), capsys.readouterr().err
+    errors = [line for line in message.splitlines() if line.startswith("error: ")]
+    assert status == 1 and len(errors) == 1 and words in errors[0], message
+    assert snapshot(synced) == before
+
+
+ODD = {
+    "fences in code": cell_with("s = '''\n```\n````\n'''", "code"),
+    "fences in prose": cell_with("````\n```{note}\n```\n````"),
+    "options in code": cell_with(":x: 1\n---\ny", "code"),
+    "tags with quotes": cell_with("1", "code", tags=["it's", 'a "b"', "#c", "yes"]),
+    "letters of all kinds": cell_with("é ß 漢字 🙂 \u200b \xa0 \ufeff"),
+    "tabs": cell_with("if x:\n\ty = 1", "code"),
+    "what editors note": cell_with("a", editable=True, jupyter={"source_hidden": True}, collapsed=True),
+    "an empty cell": cell_with(""),
+    "code that begins with an empty line": cell_with("\n\nx = 1", "code", tags=["a"]),
+}
+
+
+@pytest.mark.parametrize("how", ODD.values(), ids=ODD)
+def test_adopt_brings_odd_cells_back_whole(synced: House, how) -> None:
+    notebook = read(synced)
+    how(notebook)
+    cell_with("The end.")(notebook)
+    write(synced, notebook)
+    assert sync.main(["--adopt", "10_a"]) == 0
+    assert chapters.content(chapters.read_text(synced.book / "src/10_a.md")) == chapters.content(notebook)
+    assert sync.main([]) == 0 and chapters.content(read(synced)) == chapters.content(notebook)
+
+
+SOURCES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(list("\n\n `+:-#{}%$\t\"'")), max_size=60)
+
+
+@settings(max_examples=150)
+@given(SOURCES, st.sampled_from(["code", "markdown"]), st.lists(st.text(max_size=8), max_size=2))
+def test_any_cell_comes_back_or_is_refused_in_one_line(source: str, kind: str, tags: list[str]) -> None:
+    notebook = new_notebook(cells=[new_markdown_cell("# Title"), new_markdown_cell("The end.")])
+    cell = (new_code_cell if kind == "code" else new_markdown_cell)(source)
+    cell.metadata["tags"] = tags
+    notebook.cells.insert(1, cell)
+    try:
+        text = chapters.faithful_text(notebook, "10_a")
+    except disk.ChapterError as error:
+        assert "\n" not in str(error)
+    else:
+        assert chapters.content(chapters.parse(text.encode().decode(), "10_a.md")) == chapters.content(notebook)
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("Some prose.", "Some\u2028prose.", "line 14 holds U+2028; delete it there"),
+    ("Some prose.", "Some\x0cprose.", "line 14 holds U+000C"),
+    ("Some prose.", "<<<<<<< HEAD\nSome prose.\n=======\nProse.\n>>>>>>> other", "line 14 is the mark of a merge"),
+    ("```{code-cell}\nx = 1", "```{code-cell}\n:slideshow: {slide_type: slide}\n\nx = 1", "cell 2 has metadata 'slideshow'"),
+    ("More prose.", '+++ {"slideshow": {"slide_type": "slide"}}\n\nMore prose.', "has metadata 'slideshow'"),
+    ("kernelspec:", "title: Mine\nkernelspec:", "the notebook has metadata 'title'"),
+])  # fmt: skip
+def test_sync_refuses_texts_of_which_it_would_lose_something(synced: House, old: str, new: str, words: str,
+                                                             capsys: pytest.CaptureFixture) -> None:
+    edit(synced, old, new)
+    before = snapshot(synced)
+    assert sync.main([]) == 1
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1
+    assert snapshot(synced) == before
+
+
+def test_a_mark_of_byte_order_is_dropped(synced: House) -> None:
+    """As editors of Windows write it."""
+    path = synced.book / "src/10_a.md"
+    before = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + before.replace(b"\n", b"\r\n"))
+    assert sync.main([]) == 0 and path.read_bytes() == before
+
+
+def test_a_half_done_merge_is_not_overwritten(synced: House, capsys: pytest.CaptureFixture) -> None:
+    EDITS["prose"](synced)
+    edit(synced, "Some prose.", "Prose edited in the text.")
+    assert sync.main(["--adopt", "10_a"]) == sync.main(["--adopt", "10_a"]) == 1      # nothing new: the same advice
+    beside = synced.book / "src/10_a.md.from-notebook"
+    beside.write_text("half of it is merged", encoding="utf-8")
+    capsys.readouterr()
+    assert sync.main(["--adopt", "10_a"]) == 1
+    assert "is there from a merge that is not finished; finish it, or delete that file" in capsys.readouterr().err
+    assert beside.read_text(encoding="utf-8") == "half of it is merged"
+
+
+def test_metadata_added_in_the_notebook_are_not_dropped_unsaid(synced: House, capsys: pytest.CaptureFixture) -> None:
+    """No edit that the text would show; a sync that has something else to write would lose them."""
+    change(synced, lambda notebook: notebook.cells[2].metadata.update(slideshow={"slide_type": "slide"}))
+    edit(synced, "Some prose.", "Other prose.")
+    before = snapshot(synced)
+    assert sync.main([]) == 1
+    assert "cell 3 has metadata 'slideshow'" in capsys.readouterr().err and snapshot(synced) == before
+    assert sync.main(["--discard", "10_a"]) == 0 and "slideshow" not in synced.notebook("10_a").read_text()
+
+
+@pytest.mark.parametrize("form", ["text", "notebook"])
+def test_an_edit_saved_while_sync_works_is_not_overwritten(synced: House, form: str, monkeypatch: pytest.MonkeyPatch,
+                                                           capsys: pytest.CaptureFixture) -> None:
+    path = synced.book / "src/10_a.md" if form == "text" else synced.notebook("10_a")
+    content = text_of(synced).replace("Some prose.", "Other prose.")
+    (synced.book / "src/10_a.md").write_bytes(content.replace("\n", "\r\n").encode())       # written anew in either form
+
+    def slow(notebook: NotebookNode) -> str:
+        path.write_text("saved meanwhile", encoding="utf-8")
+        return made(notebook)
+
+    where, name = (chapters, "to_text") if form == "text" else (sync, "notebook_json")
+    made = getattr(where, name)
+    monkeypatch.setattr(where, name, slow)
+    assert sync.main([]) == 1
+    assert f"error: {path.name} was edited meanwhile, and stays as it was saved" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == "saved meanwhile"
+
+
+# Files that are nobody's
+
+LITTER = [".DS_Store", "._10_a.md", "._10_a.ipynb", ".10_a.md.swp", "10_a.md~", "#10_a.md#", "Thumbs.db", "desktop.ini",
+          ".ipynb_checkpoints/10_a-checkpoint.md", ".ipynb_checkpoints/10_a-checkpoint.ipynb", "__MACOSX/10_a.md",
+          "._low.py", "__pycache__/low.pyc", "._run-1.json"]  # fmt: skip
+
+
+def test_litter_of_systems_and_editors_is_seen_by_no_tool(synced: House, capsys: pytest.CaptureFixture) -> None:
+    (synced.book / "results/run-1.json").write_text("{}")
+    clean(synced)
+    assert checksums.seal(synced.root) == ["book/results/run-1.json"]
+    before, noted = snapshot(synced), reads.contents(synced.root, "book/results/*.json")
+    for folder in ("book/src", "book", "book/results", "book/tools", "cdlm", "cdlm/room", "figures"):
+        for name in LITTER:
+            path = synced.root / folder / name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(b"\0\x05\x16\x07\xff")
+    assert [path.stem for path in chapters.chapters()] == ["10_a"]
+    assert sync.main([]) == export.main([]) == export.main(["--check"]) == 0
+    assert check.problems() == [] and checksums.problems(synced.root) == [] and checksums.seal(synced.root) == []
+    assert why_stale(read(synced)) == "" and reads.contents(synced.root, "book/results/*.json") == noted
+    assert reads.contents(synced.root, "book/results/") == hashlib.sha256(b"run-1.json").hexdigest()[:12]
+    assert {path: content for path, content in snapshot(synced).items() if path in before} == before
+    assert synced.tool("sync").returncode == synced.tool("export").returncode == 0
+
+
+def test_what_is_hidden() -> None:
+    assert all(disk.hidden(name.partition("/")[0]) for name in LITTER)
+    assert not any(map(disk.hidden, ["10_a.md", "10_a.ipynb", "_static", "__init__.py", "10_a.md.from-notebook", "py.typed"]))
+
+
 # JupyterLab
 
 
@@ -364,9 +562,11 @@ KILLS = """
 import os, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from chapters import write_atomically
+from disk import write_atomically
 target, size = Path(sys.argv[2]), 5_000_000
+start = time.monotonic()
 write_atomically(target, "a" * size)
+once = time.monotonic() - start                            # a write, on this disk and now
 for number in range(20):
     before = target.stat().st_mtime_ns
     child = os.fork()
@@ -375,7 +575,7 @@ for number in range(20):
             write_atomically(target, letter * size)
     while target.stat().st_mtime_ns == before:             # until it has written once
         time.sleep(0.001)
-    time.sleep(0.0017 * number)
+    time.sleep(0.15 * once * number)
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     content = target.read_bytes()
@@ -398,8 +598,61 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path: Path) -> No
     target = tmp_path / "10_a.md"
     target.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        chapters.write_atomically(target, "new" * 100_000 + "\ud800")
+        disk.write_atomically(target, "new" * 100_000 + "\ud800")
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_files(synced: House) -> None:
+    """Here by a limit on the size of files, at which the system says much the same."""
+    before = snapshot(synced)
+    edit(synced, "Some prose.", "Some prose.\n" + "word " * 40_000)
+    whole = snapshot(synced)
+    limited = "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); sys.argv[:] = sys.argv[1:]; " \
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    paths = os.pathsep.join([str(synced.book / "tools"), str(ROOT)])
+    run = subprocess.run([sys.executable, "-c", limited, synced.book / "tools/sync.py"], cwd=synced.root, timeout=600,
+                         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    assert run.returncode == 1 and run.stderr.startswith("error: ") and run.stderr.count("\n") == 1, run.stderr
+    assert snapshot(synced) == whole != before and list(disk.leftovers(synced.root)) == []
+    assert sync.main([]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_sync_and_export_killed_at_any_moment_are_repaired_by_the_next(house: House) -> None:
+    """Text, notebook and package as they would be; the author's words are in one of the forms at every moment."""
+    for number in range(10, 30):
+        house.write(f"{number}_x", f"Words {number}.", code(f"def f{number}():\n    return {number}", "export:room.middle"))
+    assert sync.main([]) == 0 and export.main([]) == 0
+    whole = {path: path.read_bytes() for path in house.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    draw = random.Random(0)
+    for number in range(20):
+        tool, other = ("sync", "export")[number % 2], ("export", "sync")[number % 2]
+        for path in whole:
+            if path.suffix == ".ipynb" or path.parent.name == "room" or path.parent.name == "src" and tool == "sync":
+                content = path.read_bytes()
+                path.write_bytes(content.replace(b"\n", b"\n\n", 1) if path.suffix == ".md" else content)
+        for path in house.book.glob("*.ipynb"):
+            path.unlink()
+        (house.package / "room/middle.py").write_text("# Generated from x by `make sync`: edit there, not here.\n")
+        process = subprocess.Popen([sys.executable, house.book / f"tools/{tool}.py"], cwd=house.root,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        written = house.notebook("10_x") if tool == "sync" else house.package / "__init__.py"
+        deadline = time.monotonic() + 60
+        while tool == "sync" and not written.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(draw.random() * 0.3)
+        process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number % 3])
+        _, errors = process.communicate(timeout=60)
+        assert "Traceback" not in errors, errors
+        for path in house.root.rglob(f".*{disk.LEFTOVER}"):
+            os.utime(path, (1e9, 1e9))
+        for again in ("export", "sync", other):
+            done = house.tool(again)
+            assert done.returncode == 0, done.stderr
+        found = {path: path.read_bytes() for path in house.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        assert found == whole
 
 
 NOT_NOTEBOOKS = {

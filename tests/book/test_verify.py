@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import disk
 import export
 import pytest
 import sync
@@ -25,7 +26,7 @@ def as_if_executed(house: House, chapter: str, printed: str = "") -> None:
     if printed:
         cells[-1].outputs = [new_output("stream", name="stdout", text=printed)]
     notebook.metadata["cdlm"]["run"] = verify.run_fingerprint(notebook)
-    chapters.write_atomically(house.notebook(chapter), chapters.notebook_json(notebook))
+    disk.write_atomically(house.notebook(chapter), chapters.notebook_json(notebook))
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_what_makes_a_record_stale(recorded: House, change: tuple, stale: set[st
 def test_an_output_that_changes_makes_a_record_stale(recorded: House) -> None:
     notebook = chapters.read_notebook(recorded.notebook("10_a"))
     notebook.cells[-1].outputs[0].text = "2\n"
-    chapters.write_atomically(recorded.notebook("10_a"), chapters.notebook_json(notebook))
+    disk.write_atomically(recorded.notebook("10_a"), chapters.notebook_json(notebook))
     assert pending() == ["10_a"]
 
 
