@@ -25,7 +25,7 @@ from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig, domain_loss, imp
 from cdlm.methods.parts import conditioned, prediction_entropy, ramp, second_view, self_training_loss
 from cdlm.methods.plain import Plain, PlainConfig, plain_table
 from cdlm.model.gradients import reversal_strength
-from cdlm.model.networks import Encoder
+from cdlm.model.networks import Discriminator, Encoder, ResidualDecoder, ResidualTrunk
 from cdlm.model.normalization import DomainBatchNorm, facing, standardized
 from cdlm.runs.run import Measuring, evaluate, load_run, run
 from cdlm.runs.spec import RunSpec
@@ -413,6 +413,42 @@ def test_plain_has_no_codes_to_train_and_rates_that_fall() -> None:
     assert not any(id(p) in trained for head in (plain.encoder.mu, plain.encoder.log_sigma) for p in head.parameters())
     assert [(le.name, le.optimizer, le.schedule) for le in plain.learners()] == [
         ("phi", "sgd", linear_decay), ("theta_T", "adam", linear_decay), ("xi", "adam", linear_decay)]
+
+
+def test_networks_of_plain_begin_as_they_did_before_they_had_a_choice() -> None:
+    """The order of random numbers: encoder, classifier, discriminator; records can be made again."""
+    torch.manual_seed(5)
+    encoder = Encoder(4, 1, 4, 28, "domain")
+    classifier = nn.Sequential(nn.Linear(4, 128), nn.ReLU(), nn.Linear(128, 10))
+    parts = {"encoder": encoder, "classifier": classifier, "discriminator": Discriminator(40)}
+    after = torch.get_rng_state()
+    torch.manual_seed(5)
+    plain = Plain(PlainConfig.of(**SMALL, **ALL))
+    assert torch.equal(torch.get_rng_state(), after)
+    for name, part in parts.items():
+        found = getattr(plain, name).state_dict()
+        assert list(found) == list(part.state_dict()), name
+        assert all(torch.equal(found[key], value) for key, value in part.state_dict().items()), name
+
+
+@pytest.mark.parametrize("kind, config", [(ImprovedCDLM, ImprovedConfig), (Plain, PlainConfig)])
+def test_a_trunk_and_features_of_another_kind_are_a_matter_of_settings(kind: type, config: type) -> None:
+    method = made(kind, config.of(width=4, latent=12, activation="linear", trunk="residual"))
+    assert type(method.encoder.trunk) is ResidualTrunk
+    if kind is ImprovedCDLM:
+        assert type(method.decoder) is ResidualDecoder
+    h = method.encoder(pair().x_t).h
+    assert h.shape == (6, 12) and h.min() < 0
+    objective, _ = method(pair(), noise(method), Now(0.5))
+    objective.backward()
+    learning = [p for learner in method.learners() for p in learner.parameters]
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in learning)
+
+
+def test_plain_on_principal_components_prepares_itself() -> None:
+    plain, images = made(Plain, PlainConfig.of(**SMALL, features="pca")), load_domain("optdigits").train.images[:50]
+    plain.prepare(images, images)
+    assert plain.encoder.h.fitted and plain.logits(pair().x_t).shape == (6, 10)
 
 
 def test_the_reversal_of_plain_warms_up() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cdlm.data.batches import normalize
 from cdlm.domains.samples import load_domain
@@ -21,16 +22,20 @@ from cdlm.model.networks import (
     Decoder,
     Encoder,
     PCAFeatures,
+    ResidualBlock,
+    ResidualDecoder,
+    ResidualTrunk,
     TaskClassifier,
     conv_block,
     deconv_block,
     halvings,
+    networks_of,
     norm,
     principal_components,
     tap_of_table5,
     tap_place,
 )
-from cdlm.model.normalization import ChunkedBatchNorm, DomainBatchNorm, set_chunks
+from cdlm.model.normalization import ChunkedBatchNorm, DomainBatchNorm, facing, set_chunks
 
 SIZES = (28, 32, 64)
 
@@ -345,6 +350,123 @@ def test_linear_features_are_the_logits_of_the_sigmoid_ones() -> None:
     h, linear = (made(Encoder, activation=name)(x).h for name in ("sigmoid", "linear"))
     assert torch.allclose(h, linear.sigmoid()) and linear.min() < 0
     assert list(Encoder(activation="linear").state_dict()) == list(Encoder().state_dict())
+
+
+# Residual blocks
+
+
+SEEN = {28: [(2, 14), (2, 14), (4, 7), (8, 1)], 32: [(2, 16), (2, 16), (4, 8), (8, 1)],
+        64: [(2, 32), (2, 32), (4, 16), (8, 8), (8, 1)]}  # fmt: skip
+BUILT = {28: [4, 4, 7, 7, 14, 14, 28], 32: [4, 4, 8, 8, 16, 16, 32], 64: [4, 4, 8, 8, 16, 16, 32, 32, 64]}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["group", "batch", "domain", "none"])
+def test_geometry_of_residual_networks(size: int, channels: int, kind: str) -> None:
+    x = images(2, channels, size)
+    trunk, decoder = ResidualTrunk(channels, 2, size, kind).eval(), ResidualDecoder(5, channels, 2, size, kind).eval()
+    assert shapes(trunk, x) == [(c, s, s) for c, s in SEEN[size]] + [(8,)]
+    assert trunk.sizes == [c * s * s for c, s in SEEN[size]] and trunk.features == 8
+    assert [a[0].numel() for a in trunk.activations(x)] == trunk.sizes
+    assert torch.equal(trunk.activations(x)[-1].flatten(1), trunk(x))
+    drawn = shapes(decoder, torch.randn(2, 5))
+    assert [s for _, s, _ in drawn] == [1, *BUILT[size], size, size] and drawn[-1] == (channels, size, size)
+    assert decoder(torch.randn(2, 5)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("factory", [ResidualTrunk, ResidualDecoder])
+@pytest.mark.parametrize("size", [0, 29, 64.5])
+def test_other_sizes_are_refused_by_residual_networks(factory: type, size: int) -> None:
+    with pytest.raises(ValueError, match="28, 32 and 64"):
+        factory(size=size)
+
+
+def test_the_blocks_stand_at_14_7_and_4_pixels_and_places_are_averaged() -> None:
+    trunk, x, sides = ResidualTrunk(3, 4), images(2, 3), []
+    for module in trunk.modules():
+        if isinstance(module, ResidualBlock):
+            module.register_forward_hook(lambda _, given_, y: sides.append(y.shape[-1]))
+    features = trunk(x)
+    assert sides == [14, 7, 4]
+    last = list(trunk)[-2]
+    before = last[0](trunk.activations(x)[-2])
+    assert before.shape == (2, 16, 4, 4) and torch.allclose(before.mean((2, 3)), features, atol=1e-6)
+
+
+def test_a_residual_block_by_hand() -> None:
+    """Without normalization: leaky(x + conv(leaky(conv x))), and a kernel of 1 around where the shape changes."""
+    def leaky(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, 0.01 * x)
+    same, halved, x = (made(ResidualBlock, 3, 3, normalization="none"), made(ResidualBlock, 3, 5, 2, "none"), images(2, 3, 8))
+    first, second = same.residual[0][0], same.residual[1]
+    assert torch.allclose(same(x), leaky(x + second(leaky(first(x)))), atol=1e-6)
+    first, second, around = halved.residual[0][0], halved.residual[1], halved.shortcut[0]
+    assert around.kernel_size == (1, 1) and halved(x).shape == (2, 5, 4, 4)
+    assert torch.allclose(halved(x), leaky(around(x) + second(leaky(first(x)))), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_weight_of_a_residual_pair_is_reached(size: int) -> None:
+    encoder = made(Encoder, 6, 3, 4, size, trunk="residual").double()
+    decoder = made(ResidualDecoder, 6, 3, 4, size).double()
+    code = encoder(images(3, 3, size).double())
+    (decoder(code.mu + code.sigma * code.h) ** 2).sum().backward()
+    assert all(bool(p.grad.any()) for p in [*encoder.parameters(), *decoder.parameters()])
+
+
+@pytest.mark.parametrize("kind", ["group", "batch", "domain"])
+def test_normalization_of_a_residual_encoder(kind: str) -> None:
+    """All eight layers take part: over the batch in chunks, by domain as it is told, over groups alone."""
+    encoder, x = made(Encoder, 4, 1, 4, normalization=kind, trunk="residual").double(), images(6).double()
+    wanted = {"group": nn.GroupNorm, "batch": ChunkedBatchNorm, "domain": DomainBatchNorm}[kind]
+    assert sum(isinstance(m, wanted) for m in encoder.modules()) == 1 + 2 + 3 + 3
+    set_chunks(encoder, 2)
+    with facing(encoder, "both"):
+        one, other = encoder(x), encoder(torch.cat([x[:3], -x[3:]]))
+    assert torch.allclose(one.h[:3], other.h[:3], atol=1e-9)
+
+
+@pytest.mark.parametrize("width, channels", [(4, 1), (16, 3)])
+def test_work_of_residual_networks_by_hand(width: int, channels: int) -> None:
+    """Counted on tensors without numbers; a multiplication and an addition are two."""
+    def counted(network: nn.Module, x: Tensor) -> int:
+        with FlopCounterMode(display=False) as counter:
+            network.to("meta")(x)
+        return counter.get_total_flops() // 2
+
+    def block(c_in: int, c_out: int, side: int) -> int:
+        return (9 * c_in * c_out + 9 * c_out**2 + (0 if c_in == c_out else c_in * c_out)) * side**2
+
+    w, c = width, channels
+    trunk, decoder = ResidualTrunk(c, w), ResidualDecoder(32, c, w)
+    assert counted(trunk, torch.zeros(1, c, 28, 28, device="meta")) == (
+        25 * c * w * 14**2 + block(w, w, 14) + block(w, 2 * w, 7) + block(2 * w, 4 * w, 4))
+    assert counted(decoder, torch.zeros(1, 32, device="meta")) == (
+        16 * 32 * 4 * w + block(4 * w, 4 * w, 4) + 9 * 8 * w**2 * 4**2 + block(2 * w, 2 * w, 7)
+        + 16 * 2 * w**2 * 7**2 + block(w, w, 14) + 16 * w**2 * 14**2 + w * c * 28**2)
+    weights = 25 * c * w + 18 * w**2 + (18 + 36 + 2) * w**2 + (72 + 144 + 8) * w**2
+    layers = w + 2 * w + 3 * 2 * w + 3 * 4 * w                              # a bias, a scale and a shift for each channel
+    assert sum(p.numel() for p in trunk.parameters()) == weights + 3 * layers
+
+
+def test_networks_by_name() -> None:
+    assert networks_of("unit") == (ConvTrunk, Decoder) and networks_of("residual") == (ResidualTrunk, ResidualDecoder)
+    assert type(Encoder(trunk="residual").trunk) is ResidualTrunk and type(Encoder().trunk) is ConvTrunk
+    for make in (lambda: networks_of("resnet"), lambda: Encoder(trunk="")):
+        with pytest.raises(ValueError, match='must be "unit" or "residual"'):
+            make()
+
+
+@pytest.mark.parametrize("size", [28, 64])
+def test_taps_of_a_residual_trunk_have_the_names_of_the_other(size: int) -> None:
+    x = images(2, 1, size)
+    count = len(Encoder(width=2, size=size).trunk.sizes)
+    assert len(Encoder(width=2, size=size, trunk="residual").trunk.sizes) == count
+    for place in range(count):
+        encoder = made(Encoder, 5, 1, 2, size, tap=f"conv{place + 1}", trunk="residual")
+        a = encoder.trunk.activations(x)[place]
+        assert torch.allclose(encoder(x).h, torch.sigmoid(encoder.h(a.flatten(1))), atol=1e-6)
 
 
 # Shallow features
