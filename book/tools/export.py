@@ -403,9 +403,30 @@ def package_files(texts: list[Path]) -> dict[Path, str]:
             files[module.path.parent / "__init__.py"] = f'"""{rooms[room]}\n\n{listing}\n\n{banner}\n"""\n'
         files[module.path] = render(module)
         if module.name in ("cli", "cli.app"):
-            program = f'"""``python -m cdlm``.\n\n{banner}\n"""\n\nfrom cdlm.{module.name} import main\n\nmain()\n'
-            files[PACKAGE / "__main__.py"] = program
+            files[PACKAGE / "__main__.py"] = PROGRAM.format(banner=banner, module=module.name)
     return files
+
+
+PROGRAM = '''"""The command ``cdlm``, and ``python -m cdlm``.
+
+{banner}
+"""
+
+import signal
+
+
+def main() -> None:
+    """Enter the program. Until it is imported, which takes seconds, an interrupt ends it without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cdlm.{module} import main as program
+
+    program()
+
+
+if __name__ == "__main__":
+    main()
+'''
 
 
 def present_files() -> set[Path]:

@@ -17,6 +17,7 @@ import pytest
 import queue_run
 import torch
 from conftest import ROOT
+from folders import copied, without_checksums
 from hypothesis import given
 from hypothesis import strategies as st
 from shell import assert_one_line, here, posix
@@ -285,12 +286,9 @@ def test_a_record_is_distilled_again_from_the_folder_of_its_run(made: tuple, tmp
 
 def test_numbers_of_a_record_are_short_and_those_asked_are_not(made: tuple, tmp_path: Path) -> None:
     work, _, folders = made
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    metrics = read_json(folders / work.name / "metrics.json") | {"target_accuracy": 1 / 3, "seconds": 12.3}
-    write_json(copy / "metrics.json", metrics)
-    write_json(copy / "config.json", asdict(replace(work.spec, settings={"lr_phi": 0.123456789, "width": 4})))
-    found = record_of(copy)
+    asked = asdict(replace(work.spec, settings={"lr_phi": 0.123456789, "width": 4}))
+    copy = copied(folders / work.name, tmp_path / "copy")
+    found = record_of(without_checksums(copy, asked, {"target_accuracy": 1 / 3, "seconds": 12.3}))
     assert found["target_accuracy"] == 0.333333 and found["seconds"] == 12.3
     assert found["spec"]["settings"]["lr_phi"] == found["config"]["lr_phi"] == 0.123456789
 
@@ -566,6 +564,7 @@ def made_up(results: Path, variant: Variant, task: str, seed: int, accuracy: flo
     selected = {rule: {"step": 1, "target_accuracy": accuracy - 0.01 * i} for i, rule in enumerate(("last", *RULES))}
     work = job(variant, task, seed)
     content = dict.fromkeys(RECORDED) | {"spec": asdict(work.spec) | changes, "paths": {"h": 0.1, "x_tilde_t": accuracy},
+                                         "source_accuracy": accuracy, "target_accuracy": accuracy,
                                          "selected": selected | {"oracle": {"step": 2, "target_accuracy": 0.99}}}
     write_json(results / f"{work.name}.json", content)
     return results / f"{work.name}.json"

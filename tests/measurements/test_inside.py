@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
+from folders import copied, without_checksums
 from typer.testing import CliRunner
 
 import cdlm.measurements.drawings
@@ -59,9 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def other_seed(folder: Path, out: Path, **changes: object) -> Path:
     """A copy of a run that says that it had other settings."""
-    shutil.copytree(folder, out)
-    write_json(out / "config.json", read_json(out / "config.json") | changes)
-    return out
+    return without_checksums(copied(folder, out), changes)
 
 
 # Images as text
@@ -176,8 +175,7 @@ def test_only_runs_that_draw_and_whose_data_are_the_same(folder: Path, tmp_path:
     with pytest.raises(RunError, match="draws no images"):
         translation_record(tmp_path / "source")
     changed = other_seed(folder, tmp_path / "changed")
-    metrics = read_json(changed / "metrics.json")
-    write_json(changed / "metrics.json", metrics | {"data": metrics["data"] | {"mnistm/test": "0"}})
+    without_checksums(changed, metrics={"data": read_json(changed / "metrics.json")["data"] | {"target/test": "0"}})
     with pytest.raises(RunError, match="data are not those"):
         map_record(changed, count=20)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from folders import without_checksums
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -25,7 +26,7 @@ from cdlm.files import RunError
 from cdlm.methods.registry import METHODS, build_config
 from cdlm.provenance import code_fingerprint
 from cdlm.runs import spec as spec_module
-from cdlm.runs.folder import load_spec, new_folder
+from cdlm.runs.folder import load_spec
 from cdlm.runs.record import metric_values
 from cdlm.runs.run import evaluate, joined_record, load_run, run
 from cdlm.runs.spec import RunSpec, build_method, found_size, load_pair
@@ -59,7 +60,7 @@ def test_evaluate_repeats_the_stored_numbers(stored: Path) -> None:
 def test_a_run_tells_where_it_comes_from(stored: Path) -> None:
     metrics = json.loads((stored / "metrics.json").read_text())
     assert metrics["selection"] == "last iteration" and metrics["provenance"]["code"] == code_fingerprint()
-    assert set(metrics["data"]) == {"mnist/train", "mnist/test", "optdigits/train", "optdigits/test"}
+    assert set(metrics["data"]) == {"source/train", "source/test", "target/train", "target/test"}
     assert all(len(v) == 64 for v in metrics["data"].values())
 
 
@@ -84,8 +85,9 @@ def test_an_existing_run_is_not_overwritten(stored: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_found_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot write"), new_folder(tmp_path / "file" / "run"):
-        pytest.fail("the block was entered")
+    for every in (0, 1):
+        with pytest.raises(RunError, match="cannot write"):
+            run(SPEC, tmp_path / "file" / "run", report=lambda row: pytest.fail("it was trained"), checkpoint_every=every)
 
 
 @pytest.mark.parametrize("settings, words", [
@@ -130,9 +132,7 @@ def test_truncated_weights_are_refused(copy: Path, keep: int) -> None:
 
 
 def test_weights_of_other_networks_are_refused(copy: Path) -> None:
-    spec = json.loads((copy / "config.json").read_text())
-    spec["method"] = "cdlm"
-    (copy / "config.json").write_text(json.dumps(spec))
+    without_checksums(copy, {"method": "cdlm"})
     with pytest.raises(RunError, match="does not fit"):
         load_run(copy)
 
@@ -161,22 +161,21 @@ def test_a_missing_file_is_named(copy: Path) -> None:
 
 
 def test_other_data_make_the_number_incomparable(copy: Path) -> None:
-    metrics = json.loads((copy / "metrics.json").read_text())
-    metrics["data"]["optdigits/test"] = "0" * 64
-    (copy / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(RunError, match="cannot be compared"):
-        evaluate(copy)
+    stored = json.loads((copy / "metrics.json").read_text())["data"]
+    for split in stored:
+        without_checksums(copy, metrics={"data": stored | {split: "0" * 64}})
+        with pytest.raises(RunError, match="cannot be compared"):
+            evaluate(copy)
 
 
 def test_a_record_joins_seeds_and_nothing_else(copy: Path, stored: Path) -> None:
-    spec = json.loads((copy / "config.json").read_text())
     with pytest.raises(RunError, match="same seed"):
         joined_record([stored, copy])
-    (copy / "config.json").write_text(json.dumps(spec | {"seed": 1}))
+    without_checksums(copy, {"seed": 1})
     joined = joined_record([copy, stored])
     assert [r["seed"] for r in joined["runs"]] == [0, 1] and "seed" not in joined["spec"]
     assert metric_values(joined).dtype == torch.float64 and len(metric_values(joined)) == 2
-    (copy / "config.json").write_text(json.dumps(spec | {"seed": 1, "steps": 4}))
+    without_checksums(copy, {"seed": 1, "steps": 4})
     with pytest.raises(RunError, match="differ in their seed only"):
         joined_record([copy, stored])
 
@@ -233,7 +232,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(unfinished: Path, uninterrupted:
     assert all(torch.equal(one[name], other[name]) for name in one)
     metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (unfinished, uninterrupted)]
     for found in metrics:
-        del found["seconds"]
+        del found["seconds"], found["checksums"]["metrics"]         # which is also of the seconds
     assert metrics[0] == metrics[1]
     for name in ("config.json", "log.csv"):
         assert (unfinished / name).read_bytes() == (uninterrupted / name).read_bytes()
@@ -354,7 +353,7 @@ def test_a_gray_and_a_colored_domain_as_before() -> None:
 
 
 def test_configs_of_older_runs_are_read(copy: Path) -> None:
-    spec = json.loads((copy / "config.json").read_text())
+    spec = json.loads((without_checksums(copy) / "config.json").read_text())
     assert spec.pop("size") == "sample" and spec.pop("precision") == "float32"
     (copy / "config.json").write_text(json.dumps(spec))
     assert load_spec(copy) == SPEC
