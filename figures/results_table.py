@@ -1,4 +1,4 @@
-"""Writes the README's table of results from the records in book/results.
+"""Writes the README's table of results, and the findings above it, from the records in book/results.
 
     python figures/results_table.py            write it
     python figures/results_table.py --check    fail if it is not what the records say
@@ -10,9 +10,11 @@ import sys
 
 from keeping import ROOT, finish, write_atomically
 
+from cdlm.experiments.findings import as_stated, control_unbeaten, improved_beside_dann
 from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.experiments.results import result_rows
 
+RUNS = ROOT / "book/results/runs"
 START, END = "<!-- results: written by figures/results_table.py -->", "<!-- end of results -->"
 NAMES = {"mnist": "MNIST", "usps": "USPS", "mnistm": "MNIST-M", "fashion": "Fashion", "fashionm": "Fashion-M"}
 RECIPES = {"faithful": ", as the paper states it", "improved": ", improved"}
@@ -30,7 +32,7 @@ def cell(row: dict) -> str:
 def table() -> str:
     """Table 2: a row for each method, ours and in italics the paper's."""
     found: dict[str, list[str]] = {}
-    for row in (row for row in result_rows(ROOT / "book/results/runs") if row["table"] == "table2"):
+    for row in (row for row in result_rows(RUNS) if row["table"] == "table2"):
         name = row["method"] + (RECIPES.get(row["recipe"], "") if row["method"] == "CDLM" else "")
         found.setdefault(name, []).append(cell(row))
     for name, numbers in PAPER["table2"].items():
@@ -38,6 +40,11 @@ def table() -> str:
     heads = [" → ".join(NAMES[domain] for domain in task.split("-")) for task in TASKS]
     rows = [["", *heads], ["---"] * (len(TASKS) + 1)] + [[name, *cells] for name, cells in found.items()]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def findings() -> str:
+    """What came out, in sentences that the records bear. Raises AssertionError where they do not."""
+    return " ".join(finding(RUNS) for finding in (as_stated, improved_beside_dann, control_unbeaten))
 
 
 def main() -> int:
@@ -48,7 +55,7 @@ def main() -> int:
         print(f"error: README has lost one of its marks {START!r} and {END!r}; put it back", file=sys.stderr)
         return 1
     head, tail = text.partition(START)[0], text.partition(END)[2]
-    new = f"{head}{START}\n\n{table()}\n\n{END}{tail}"
+    new = f"{head}{START}\n\n{findings()}\n\n{table()}\n\n{END}{tail}"
     if new == text:
         return 0
     if "--check" in sys.argv:
