@@ -185,7 +185,7 @@ def unpack_archive(path: Path, folder: Path, limit: int = MAX_ARCHIVE_BYTES) -> 
     return folder
 
 
-# 60_data: Writing so that nobody reads a half
+# 60_data: Writing so that nobody reads half a file
 
 @contextmanager
 def new_place(folder: Path) -> Iterator[Path]:

@@ -85,7 +85,7 @@ def checksum(split: Split) -> str:
     return digest.hexdigest()
 
 
-# 60_data: What a domain tells of itself
+# 60_data: What a domain tells about itself
 
 @dataclass(frozen=True)
 class OpenedDomain(Domain):

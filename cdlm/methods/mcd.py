@@ -20,7 +20,7 @@ from cdlm.settings import Amount, Count, Images, Settings, Span
 __all__ = ["MCD", "MCDConfig", "class_gap", "mcd_step"]
 
 
-# 12_engine: Another objective in each step: MCD
+# 12_engine: A different objective in each step: MCD
 
 @dataclass(frozen=True)
 class MCDConfig(Settings):
