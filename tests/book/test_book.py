@@ -155,15 +155,43 @@ def test_no_broken_links(pages: dict[Path, BeautifulSoup], build: subprocess.Com
     assert broken == []
 
 
+# What a browser gets by itself when it shows a page; the canonical address and links to others it does not.
+LOADED = {"src": "script, img, iframe, embed, audio, video, source, track, input", "srcset": "img, source", "data": "object",
+          "poster": "video", "background": "*", "href": "link, image, use"}
+NOT_LOADED = {"canonical", "next", "prev", "search", "index", "license", "author"}
+
+
+def loaded(page: BeautifulSoup) -> set[str]:
+    """Addresses of other machines that a page loads from: in its tags, and in its own styles."""
+    found = [tag[attribute] for attribute, tags in LOADED.items() for tag in page.select(tags)
+             if tag.has_attr(attribute) and not NOT_LOADED & set(tag.get("rel") or [])]
+    styles = [tag.get_text() for tag in page.select("style")] + [tag["style"] for tag in page.select("[style]")]
+    return {address for address in found if urlsplit(address.strip()).netloc} | set(remote_styles("\n".join(styles)))
+
+
+def remote_styles(css: str) -> list[str]:
+    css = re.sub(r"/\*.*?\*/", "", css, flags=re.S)
+    return re.findall(r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')\s]+)""", css)
+
+
 def test_pages_load_nothing_from_the_network(pages: dict[Path, BeautifulSoup]) -> None:
-    remote = {
-        found[attribute]
-        for page in pages.values()
-        for tag, attribute in [("script", "src"), ("link[rel=stylesheet]", "href"), ("img", "src"), ("iframe", "src")]
-        for found in page.select(f"{tag}[{attribute}]")
-        if urlsplit(found[attribute]).netloc
-    }
-    assert {url for url in remote if "thebe" not in url} == set()  # live code needs a server in any case
+    """Live code loads its script when a reader asks for it."""
+    assert set().union(*map(loaded, pages.values())) == set()
+
+
+def test_styles_load_nothing_from_the_network(build: subprocess.CompletedProcess, pages: dict[Path, BeautifulSoup]) -> None:
+    files = sorted(build.html.rglob("*.css"))
+    assert files and [(path.name, found) for path in files if (found := remote_styles(path.read_text(encoding="utf-8")))] == []
+
+
+def test_what_is_loaded_is_recognized() -> None:
+    remote = """<script src="https://a/x.js"></script><img src="//b/x.png"><link rel="preload" href="https://c/x.woff">
+        <img srcset="https://d/x.png 2x"><object data="http://e/x"></object><div style="background: url('https://f/x')"></div>
+        <style>@import "https://g/x.css"; /* url(https://h/x) */</style>"""
+    harmless = """<link rel="canonical" href="https://z/"><a href="https://y/">y</a><img src="_images/x.png"><script>1</script>
+        <link rel="stylesheet" href="_static/x.css"><img src="data:image/png;base64,//x">"""
+    assert {urlsplit(address).netloc or address for address in loaded(BeautifulSoup(remote, "html.parser"))} == set("abcdefg")
+    assert loaded(BeautifulSoup(harmless, "html.parser")) == set()
 
 
 def test_mathjax_is_local(pages: dict[Path, BeautifulSoup]) -> None:

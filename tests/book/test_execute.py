@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ import execute
 import export
 import fingerprint
 import nbformat
+import program
+import psutil
 import pytest
 import sync
 from conftest import ROOT, House, code
@@ -354,7 +357,7 @@ def test_an_edit_saved_while_the_chapter_runs_is_not_overwritten(house: House, c
     house.write("10_a", code(saving), code("1"))
     assert sync.main([]) == 0
     assert execute.main([]) == 1
-    assert "error: 10_a: the notebook was edited while it ran" in capsys.readouterr().err
+    assert "error: 10_a: 10_a.ipynb was edited meanwhile, and stays as it was saved" in capsys.readouterr().err
     assert read(house).cells[-1].source == "1 + 1" and sync.edited_side(house.book / "src/10_a.md") == "notebook"
 
 
@@ -369,6 +372,57 @@ def test_chapters_run_at_the_same_time_the_longest_first(house: House, capsys: p
     execute.duration_file().write_text(json.dumps({"10_a": 1, "20_b": 9}))
     assert execute.main(["--jobs", "1", "--force"]) == 0
     assert [line[:4] for line in capsys.readouterr().out.splitlines()] == ["20_b", "10_a"]
+
+
+@pytest.mark.parametrize("what", ["metadata", "output", "a blank"])
+def test_no_save_is_overwritten_whatever_it_changes(house: House, what: str, capsys: pytest.CaptureFixture) -> None:
+    """A slide, an output of somebody's own run, a blank at a line's end: what says nothing to the text stays as well."""
+    change = {"metadata": "last['metadata']['slideshow'] = {}", "a blank": "last['source'] = ['1 ']",
+              "output": "last['execution_count'] = 7"}[what]
+    house.write("10_a", code(f"import json\nfrom pathlib import Path\npath = Path('10_a.ipynb')\n"
+                             f"notebook = json.loads(path.read_text())\nlast = notebook['cells'][-1]\n{change}\n"
+                             "path.write_text(json.dumps(notebook))"), code("1"))
+    assert sync.main([]) == 0
+    assert execute.main([]) == 1
+    assert "error: 10_a: 10_a.ipynb was edited meanwhile, and stays as it was saved" in capsys.readouterr().err
+    last = read(house).cells[-1]
+    assert "slideshow" in last.metadata or last.source == "1 " or last.execution_count == 7
+
+
+def kernels_of(house: House) -> list[int]:
+    """Processes with the environment that chapters of this house are run in."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("CDLM_READS_ROOT") == str(house.root) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_at_any_moment_is_one_line(house: House, number: int) -> None:
+    """While Python loads, while kernels start, while cells run; an interrupt goes to the whole group, as Ctrl-C does."""
+    for chapter in ("10_a", "20_b", "30_c"):
+        house.write(chapter, *[code(f"import time\ntime.sleep(0.3)\nx = {count}") for count in range(3)])
+    assert sync.main([]) == 0
+    before = {path: path.read_bytes() for path in house.book.glob("*.ipynb")}
+    command = [sys.executable, house.book / "tools/execute.py", "--jobs", "2", "--force"]
+    said = []
+    for moment in (0.4, 0.8, 1.3, 1.8, 2.4, 3, 3.8, 5, 6.5, 8):
+        process = subprocess.Popen(command, cwd=house.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   start_new_session=True)
+        time.sleep(moment)
+        if process.poll() is None:
+            os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+        said.append((process.returncode, errors))
+        assert kernels_of(house) == []
+        for path, content in before.items():
+            assert path.read_bytes() == content or not why_stale(nbformat.read(path, as_version=4))
+    assert set(said) <= {(130, f"{program.STOPPED}\n"), (0, "")}, said
+    assert (130, f"{program.STOPPED}\n") in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
