@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import long_queue
 import pytest
 import queue_run
 import torch
 from conftest import ROOT
+from filelock import FileLock, Timeout
 from folders import copied, without_checksums
 from hypothesis import given
 from hypothesis import strategies as st
@@ -387,6 +391,42 @@ def test_killed_and_resumed_a_run_ends_with_the_same_numbers(made: tuple, tmp_pa
     assert steps_done(work, tmp_path / "records", tmp_path / "runs") == work.spec.steps
 
 
+def children_of(process: int) -> list[int]:
+    """The processes that a process has started, and those that these have started."""
+    found = [int(word) for path in Path(f"/proc/{process}/task").glob("*/children") for word in path.read_text().split()]
+    return found + [child for one in found for child in children_of(one)]
+
+
+def is_there(process: int) -> bool:
+    """Whether a process is running; one that has ended and waits for its parent is not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
+def test_workers_end_with_their_queue_and_free_its_locks(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, long_queue.__file__, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    locks = [tmp_path / f"runs/long_{seed}.partial/.lock" for seed in (1, 2)]
+    deadline = time.monotonic() + 600
+    while not all(path.with_name("log.csv").exists() for path in locks) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = children_of(process.pid)
+    assert len(workers) >= 2 and process.poll() is None
+    with pytest.raises(Timeout):
+        FileLock(locks[0]).acquire(timeout=0)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while any(map(is_there, workers)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_there, workers))
+    for path in locks:
+        with FileLock(path, timeout=0):
+            pass
+
+
 @posix
 def test_an_interrupt_ends_the_queue_with_one_line(tmp_path: Path) -> None:
     process = started(tmp_path, "--workers", 1)
@@ -447,7 +487,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_anything_is_trained(tmp
     (tmp_path / "runs").unlink()
     def refuse(**options: object) -> None:
         raise PermissionError(13, "Permission denied")
-    monkeypatch.setattr(queue.tempfile, "TemporaryFile", refuse)       # as a folder that others may write does
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)             # as a folder that others may write does
     assert_one_line(again(tmp_path), f"cannot write to {tmp_path / 'records'}: Permission denied; name another folder")
 
 
@@ -620,6 +660,27 @@ def test_records_that_do_not_belong_together_are_refused(tmp_path: Path, changes
     with pytest.raises(RunError, match=words):
         read_runs(plan.SOURCE_ONLY, "mnist-usps", tmp_path)
     assert_one_line(here("results", "--results", tmp_path), words)
+
+
+def test_two_files_of_one_seed_are_not_two_seeds(tmp_path: Path) -> None:
+    path = made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1)
+    for name in ("mnist-usps_source-only_s2", "mnist-usps_source-only_s01", "mnist-usps_source-only_s1 (copy)"):
+        shutil.copy(path, tmp_path / f"{name}.json")
+        assert_one_line(here("results", "--results", tmp_path), f"{name}.json is of seed 1, which its name does not say")
+        (tmp_path / f"{name}.json").unlink()
+    assert [run["spec"]["seed"] for run in read_runs(plan.SOURCE_ONLY, "mnist-usps", tmp_path)] == [1]
+
+
+@pytest.mark.parametrize("value", [7, -1, True, None, math.nan, "0.5"])
+def test_a_record_with_what_is_no_accuracy_does_not_count(tmp_path: Path, value: object) -> None:
+    path = made_up(tmp_path, plan.SOURCE_ONLY, "mnist-usps", 1)
+    spec, record = job(plan.SOURCE_ONLY, "mnist-usps", 1).spec, read_json(path)
+    assert is_valid(path, spec)
+    for changed in (record | {"target_accuracy": value},
+                    record | {"selected": record["selected"] | {"last": {"step": 1, "target_accuracy": value}}}):
+        path.write_text(json.dumps(changed))
+        assert not is_valid(path, spec)
+        assert_one_line(here("results", "--results", tmp_path), f"{path} is damaged: target_accuracy is")
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", json.dumps(dict.fromkeys(RECORDED))])

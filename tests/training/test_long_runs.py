@@ -37,6 +37,7 @@ from cdlm.training.checkpoints import (
     FORMAT,
     Checkpoint,
     CheckpointError,
+    before_of,
     compare_runs,
     join_state,
     read_checkpoint,
@@ -471,9 +472,10 @@ def test_killed_while_it_writes_a_checkpoint(whole, tmp_path: Path, where: str, 
     process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL
     path = tmp_path / "kept.safetensors"
-    left = [p for p in tmp_path.iterdir() if p != path]
+    left = [p for p in tmp_path.iterdir() if p not in (path, before_of(path))]
     assert path.exists() == ((where, count) not in (("save", 1), ("fsync", 1), ("replace", 1)))
     assert not path.exists() or read_checkpoint(path).step % EVERY == 0
+    assert not before_of(path).exists() or read_checkpoint(before_of(path)).step <= read_checkpoint(path).step
     assert len(left) == 1 and left[0].name.startswith(".kept.safetensors.") or where == "fsync" and count % 2 == 0 and not left
     finish(tmp_path, whole)
 
