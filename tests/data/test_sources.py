@@ -136,6 +136,7 @@ def test_missing_and_unreadable_files(tmp_path: Path, monkeypatch: pytest.Monkey
         read_bounded(tmp_path)
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
+    (tmp_path / "locked.gz").touch()
     monkeypatch.setattr("builtins.open", refuse)
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         read_bounded(tmp_path / "locked.gz")
@@ -238,9 +239,10 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, name: str) -> None:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     whole = (tmp_path / name).read_bytes()
-    for wrong in (whole[:-5000], whole[:9000] + bytes(100) + whole[9100:], WEB_PAGE, b""):
+    for wrong, words in ((whole[:-5000], "truncated or damaged"), (whole[:9000] + bytes(100) + whole[9100:], "truncated or damaged"),
+                         (WEB_PAGE, "is a web page"), (b"", "is an empty file, neither a folder of images nor an archive")):
         (tmp_path / name).write_bytes(wrong)
-        with pytest.raises(DamagedError, match="truncated or damaged"):
+        with pytest.raises(DataError, match=words):
             unpack_archive(tmp_path / name, tmp_path / "out")
         assert files_below(tmp_path) == [name] and not (tmp_path / "out").exists()
 
@@ -622,6 +624,7 @@ def test_the_order_of_the_search(server: Server, no_data: Path, tmp_path: Path, 
     monkeypatch.setenv("CDLM_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("CDLM_OFFLINE", raising=False)
     (tmp_path / "root").mkdir()
+    (tmp_path / "data").mkdir()
     wanted = toy(server, system=(str(tmp_path / "system"),))
     def found() -> tuple[str, Path]:
         search = Search(tmp_path / "root", download=True)
@@ -648,8 +651,12 @@ def test_when_no_way_works_the_message_names_them_all(server: Server, no_data: P
     assert [line.split(":")[0].strip() for line in lines[1:-1]] == ["CDLM_DATA", "cache", "download"]
     assert "not set" in lines[1] and "no set/raw in" in lines[2] and "404" in lines[3]
     assert [attempt.way for attempt in search.attempts] == ["CDLM_DATA", "cache", "download"] and search.way == ""
-    monkeypatch.setenv("CDLM_DATA", str(no_data / "nowhere"))
-    with pytest.raises(NotFoundError, match="CDLM_DATA: no toys in .*nowhere"):
+    (no_data / "empty").mkdir(parents=True)
+    monkeypatch.setenv("CDLM_DATA", str(no_data / "empty"))
+    with pytest.raises(NotFoundError, match="CDLM_DATA: no toys in .*empty"):
+        Search().find(Resource("Toys", lambda place: first_folder(place, ("toys",), Path), ""))
+    monkeypatch.setenv("CDLM_DATA", str(no_data / "nowhere"))               # mistyped: no smaller set in its place
+    with pytest.raises(DataError, match="CDLM_DATA names .*nowhere, which is not a folder; correct it"):
         Search().find(Resource("Toys", lambda place: first_folder(place, ("toys",), Path), ""))
 
 
@@ -719,4 +726,6 @@ def test_ways_are_told_once_and_in_order() -> None:
 def test_the_key_of_a_cache_is_kept_beside_it(no_data: Path) -> None:
     remembered("toy", {"seed": 3}, counting()[1])
     [folder] = (no_data / "arrays").glob("toy-*")
-    assert json.loads((folder / "parts.json").read_text()) == {"key": {"seed": 3}, "parts": ["a", "b"]}
+    found = json.loads((folder / "parts.json").read_text())
+    sums = {part: f"sha256:{hashlib.sha256((folder / f'{part}.npy').read_bytes()).hexdigest()}" for part in "ab"}
+    assert found == {"key": {"seed": 3}, "parts": sums}

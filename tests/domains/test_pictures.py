@@ -261,6 +261,101 @@ def test_damage_is_named(bop, damage, message):
         load_surface(bop, 1)
 
 
+def edit(path: Path, change) -> None:
+    """Change what a JSON file holds, in place."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def for_each(key: str, value: object, number: int | None = None):
+    """Set a key of all entries, or of one object's: the first is 1, the second 8."""
+    def change(frames: dict) -> None:
+        for entries in frames.values():
+            for place, entry in enumerate(entries):
+                if number in (None, (1, 8)[place]):
+                    entry[key] = value
+    return change
+
+
+def keep(count: int):
+    def change(frames: dict) -> None:
+        for frame in list(frames)[count:]:
+            del frames[frame]
+    return change
+
+
+POSES, BOXES = "test/000003/scene_gt.json", "test/000003/scene_gt_info.json"
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda root: [edit(root / name, keep(7)) for name in (POSES, BOXES)], "7 frames show an object .*too few for a split by time"),
+    (lambda root: [edit(root / name, keep(0)) for name in (POSES, BOXES)], "0 frames show an object"),
+    (lambda root: edit(root / BOXES, for_each("visib_fract", 0.0)), "0 frames show an object"),
+    (lambda root: edit(root / BOXES, for_each("visib_fract", float("nan"))), "0 frames show an object"),
+    (lambda root: [path.unlink() for path in root.glob("models/*.ply")], "0 frames show an object"),
+    (lambda root: edit(root / BOXES, for_each("bbox_obj", [0, 0, 10**6, 10**6])), "box of object 1 is no place in the picture"),
+    (lambda root: edit(root / BOXES, for_each("bbox_obj", [10**9, 0, 10, 10])), "is no place in the picture"),
+    (lambda root: edit(root / BOXES, for_each("bbox_obj", [-1, -1, -1, -1])), "is no place in the picture"),
+    (lambda root: edit(root / BOXES, for_each("bbox_obj", [float("nan"), 0, 10, 10])), "missing or malformed"),
+    (lambda root: edit(root / BOXES, for_each("bbox_obj", [float("inf"), 0, 10, 10])), "missing or malformed"),
+    (lambda root: edit(root / BOXES, for_each("bbox_obj", "abcd")), "missing or malformed"),
+    (lambda root: edit(root / POSES, for_each("obj_id", 10**30)), "missing or malformed .object 1000000"),
+    (lambda root: edit(root / POSES, for_each("obj_id", -1)), "missing or malformed .object -1"),
+    (lambda root: edit(root / POSES, for_each("cam_R_m2c", [1] * 8)), "missing or malformed"),
+    (lambda root: edit(root / POSES, for_each("cam_t_m2c", None)), "missing or malformed"),
+    (lambda root: edit(root / POSES, lambda frames: frames.update(x=[])), "missing or malformed"),
+    (lambda root: (root / BOXES).write_text("[" * 100_000), "cannot be read .RecursionError"),
+    (lambda root: (root / "camera.json").write_text('{"fx": NaN, "fy": 1, "cx": 0, "cy": 0}'), "describes no camera"),
+    (lambda root: (root / "camera.json").write_text('{"fx": 1%s, "fy": 1, "cx": 0, "cy": 0}' % ("0" * 400)), "lacks one of fx"),
+    (lambda root: trimesh.Trimesh([[0, 0, 0]] * 3, [[0, 1, 2]], process=False).export(root / "models/obj_000001.ply"),
+     "mesh without extent|cannot be read as a colored mesh"),
+    (lambda root: (root / BOXES).unlink() or os.mkfifo(root / BOXES), "cannot be read .DamagedError"),
+    (lambda root: (root / "models/obj_000001.ply").unlink() or os.mkfifo(root / "models/obj_000001.ply"), "missing|cannot be read|0 frames"),
+])  # fmt: skip
+def test_annotations_that_cannot_be_are_named(bop, damage, message):
+    damage(bop)
+    with pytest.raises(DamagedError, match=message) as caught:
+        bop_camera(bop)
+        bop_crops(bop, 32)
+        load_surface(bop, 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_object_that_is_always_hidden_is_no_class_of_either_domain(bop, tmp_path, monkeypatch):
+    monkeypatch.setenv("CDLM_CACHE", str(tmp_path / "cache"))
+    edit(bop / BOXES, for_each("visib_fract", 0.3, 8))
+    bop.rename(bop.parent / "lmo")
+    rendered = open_domain("linemod3d", size="full", root=tmp_path, renders=2)
+    photographed = open_domain("linemodreal", size="full", root=tmp_path)
+    assert rendered.classes == photographed.classes == ("ape",)
+    assert set(rendered.train.labels.tolist()) == set(photographed.test.labels.tolist()) == {0}
+
+
+def test_an_object_that_is_seen_in_one_part_only_is_no_class(bop):
+    def hide_at_the_end(frames: dict) -> None:
+        for frame, entries in frames.items():
+            if int(frame) > 20:
+                entries[1]["visib_fract"] = 0.0
+    edit(bop / BOXES, hide_at_the_end)
+    ids, train, test = bop_crops(bop, 32)
+    assert ids == bop_renders(bop, 1, 0, 16)[0] == [1] and set(train.labels.tolist()) == {0}
+
+
+def test_models_and_frames_of_other_names_are_no_part_of_it(bop):
+    """Leftovers of systems, and a model that is not numbered in six digits."""
+    first = bop_crops(bop, 32)
+    (bop / "models/obj_foo.ply").write_text("")
+    (bop / "models/obj_99999999999999999999.ply").write_text("")
+    (bop / "models/._obj_000002.ply").write_bytes(b"\0\5\x16\7")
+    (bop / "test/000003/rgb/._000000.png").write_bytes(b"\0\5\x16\7")
+    (bop / "test/000003/rgb/\u00b2.png").write_bytes(b"")
+    (bop / "test/.ipynb_checkpoints").mkdir()
+    (bop / "test/.ipynb_checkpoints/scene_gt.json").write_text("{}")
+    again = bop_crops(bop, 32)
+    assert again[0] == first[0] and torch.equal(again[1].images, first[1].images)
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs LineMod-Occlusion in BOP layout: set CDLM_DATA to the folder that has lmo/")
 def test_renders_at_annotated_poses_overlap_the_photographs():
     """Every twentieth frame, objects wholly inside of it: the box of the silhouette and the annotated box agree."""
@@ -388,6 +483,17 @@ def test_one_class_of_shoes_is_refused(pictures):
     for path in (pictures / "shoes/Boots").iterdir():
         path.unlink()
     with pytest.raises(DamagedError, match="two classes or more"):
+        open_domain("shoes", size="full", root=pictures)
+
+
+def test_a_class_of_one_shoe_is_refused_and_leftovers_are_none(pictures):
+    (pictures / "shoes/.ipynb_checkpoints").mkdir()
+    (pictures / "shoes/.ipynb_checkpoints/1.jpg").write_bytes(b"")
+    (pictures / "shoes/Boots/._000001.jpg").write_bytes(b"\0\5\x16\7")
+    assert open_domain("shoes", size="full", root=pictures).classes == ("Boots", "Sandals")
+    (pictures / "shoes/Slippers").mkdir()
+    Image.new("L", (9, 9)).save(pictures / "shoes/Slippers/1.jpg")
+    with pytest.raises(DamagedError, match="class 'Slippers' has one image only"):
         open_domain("shoes", size="full", root=pictures)
 
 
