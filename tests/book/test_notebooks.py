@@ -297,6 +297,7 @@ AHEAD = {
     ("60_data", "71_losses"),  # CDLM, CDLMConfig
     ("71_losses", "72_algorithm"),  # fused_losses, literal_losses
     ("79_results", "81_digits"),  # compare_rows, mean_of, say, table_sheet and others of the tables
+    ("79_results", "85_verdicts"),  # findings
 }
 
 

@@ -37,7 +37,8 @@ def test_html_has_the_cells_of_the_text(page: BeautifulSoup) -> None:
 
 def test_heads_are_buttons_that_say_how_the_table_is_sorted(page: BeautifulSoup) -> None:
     heads = page.select("thead th")
-    assert [(head["scope"], head["aria-sort"], head.button.text) for head in heads] == [("col", "none", name) for name in SHEET.heads]
+    said = [(head["scope"], head["aria-sort"], head.button.text) for head in heads]
+    assert said == [("col", "none", name) for name in SHEET.heads]
     assert all(head.button["type"] == "button" and head.button["onclick"] == "sortSheet(this)" for head in heads)
     assert all(row.find(["th", "td"])["scope"] == "row" for row in page.select("tbody tr"))
 
