@@ -22,7 +22,7 @@ from cdlm.files import read_json
 from cdlm.methods.base import Method, Now, draw_noise, linear_decay
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig, domain_loss, improved_table
-from cdlm.methods.parts import conditioned, prediction_entropy, ramp, second_view, self_training_loss
+from cdlm.methods.parts import conditioned, follow, followers, prediction_entropy, ramp, second_view, self_training_loss
 from cdlm.methods.plain import Plain, PlainConfig, plain_table
 from cdlm.model.gradients import reversal_strength
 from cdlm.model.networks import Discriminator, Encoder, ResidualDecoder, ResidualTrunk
@@ -376,6 +376,76 @@ def test_self_training_needs_second_images(method: type, config: object) -> None
     with pytest.raises(ValueError, match="every target image a second time"):
         model(once, noise(model), Now(0.5))
     assert second_view(pair()) is not None
+
+
+# A slower teacher
+
+
+TAUGHT = {"self_training": 1.0, "confidence": 0.05, "domain_statistics": True}
+
+
+def test_a_follower_by_hand() -> None:
+    """w' = 0.75 w' + 0.25 w; buffers are those of the network; it is a copy, and nothing trains it."""
+    network = made(lambda _: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)), None)
+    copies = followers(network)
+    start = [p.clone() for p in network.parameters()]
+    assert not any(p.requires_grad for p in copies.parameters()) and all(p.requires_grad for p in network.parameters())
+    with torch.no_grad():
+        for p in network.parameters():
+            p.add_(1.0)
+    network[1].running_mean += 2.0
+    assert all(torch.equal(a, b) for a, b in zip(copies.parameters(), start, strict=True))
+    follow(copies, [network], 0.75)
+    assert all(torch.allclose(a, b + 0.25) for a, b in zip(copies.parameters(), start, strict=True))
+    assert torch.equal(copies[0][1].running_mean, network[1].running_mean)
+
+
+@pytest.mark.parametrize("kind, config", [(ImprovedCDLM, ImprovedConfig), (Plain, PlainConfig)])
+def test_without_a_teacher_nothing_is_added_and_with_one_random_numbers_are_the_same(kind: type, config: type) -> None:
+    models = [made(kind, config.of(**SMALL, **TAUGHT, teacher=keep)) for keep in (0.0, 0.9)]
+    after = torch.get_rng_state()
+    made(kind, config.of(**SMALL, **TAUGHT))
+    assert torch.equal(after, torch.get_rng_state())
+    without, with_it = (model.state_dict() for model in models)
+    assert not models[0].teacher and not any("teacher" in name for name in without)
+    assert all(torch.equal(value, with_it[name]) for name, value in without.items())
+    assert not made(kind, config.of(**SMALL, **TAUGHT | {"self_training": 0.0}, teacher=0.9)).teacher
+    learning = {id(p) for learner in models[1].learners() for p in learner.parameters}
+    assert models[1].teacher and not learning & {id(p) for p in models[1].teacher.parameters()}
+
+
+@pytest.mark.parametrize("kind, config", [(ImprovedCDLM, ImprovedConfig), (Plain, PlainConfig)])
+def test_labels_are_the_teachers(kind: type, config: type) -> None:
+    """A teacher that all but stands still, and always names one class, teaches that class; its weights get no gradient."""
+    losses = []
+    for label in (3, 5):
+        model = made(kind, config.of(**SMALL, **TAUGHT, teacher=1 - 1e-12))
+        *_, bias = model.teacher.parameters()                                     # of the layer that names a class
+        with torch.no_grad():
+            bias[label] += 20
+        objective, named = model(pair(), noise(model), Now(1.0))
+        objective.backward()
+        losses.append({name: value.item() for name, value in named.items()})
+        assert all(p.grad is None for p in model.teacher.parameters())
+    assert losses[0]["own"] != losses[1]["own"]
+    assert {k: v for k, v in losses[0].items() if k != "own"} == {k: v for k, v in losses[1].items() if k != "own"}
+
+
+@pytest.mark.parametrize("kind, config", [(ImprovedCDLM, ImprovedConfig), (Plain, PlainConfig)])
+def test_a_teacher_follows_once_in_each_step_and_is_stored(kind: type, config: type, tmp_path: Path) -> None:
+    model = made(kind, config.of(**SMALL, **TAUGHT, teacher=0.5))
+    before = [p.clone() for p in model.teacher.parameters()]
+    with torch.no_grad():
+        for p in model.encoder.parameters():
+            p.add_(1.0)
+    model(pair(), noise(model), Now(0.5))
+    pupils = (model.encoder, model.decoder, model.classifier) if kind is ImprovedCDLM else (model.encoder, model.classifier)
+    now = [p for pupil in pupils for p in pupil.parameters()]
+    for a, start, p in zip(model.teacher.parameters(), before, now, strict=True):
+        assert torch.allclose(a, 0.5 * start + 0.5 * p, atol=1e-12)
+    other = made(kind, config.of(**SMALL, **TAUGHT, teacher=0.5), 7)
+    other.load_state_dict(model.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(other.teacher.parameters(), model.teacher.parameters(), strict=True))
 
 
 # Without a decoder

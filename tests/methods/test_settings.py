@@ -153,7 +153,8 @@ SMALL = {method: {} for method in METHODS} | {
     "plain": {"width": 4, "latent": 3, "reversal": 0.2, "confidence": 0.05}, "dann": {"width": 4, "hidden": 5},
     "source": {"width": 4}, "mcd": {"width": 4}}  # fmt: skip
 ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
-FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0}}
+FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0},
+              ("plain", "teacher"): {"self_training": 1.0}}  # fmt: skip
 
 
 def others(name: str, kind: object, value: object) -> list[object]:

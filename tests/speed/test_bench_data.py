@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cdlm.cli.app import bench_app, data_app
-from cdlm.data.augment import Augment, augment_images, draw_augmented
+from cdlm.data.augment import Augment, augment_images, convolved, draw_augmented, restyled
 from cdlm.data.batches import draw
 from cdlm.data.domain import Split
 from cdlm.domains.samples import load_domain
@@ -58,6 +58,67 @@ def centers(x: torch.Tensor) -> torch.Tensor:
     weight, place = (x[:, 0] + 1), (torch.arange(x.shape[-1]) + 0.5) / x.shape[-1] - 0.5
     total = weight.sum((1, 2))
     return torch.stack([(weight.sum(1) * place).sum(1), (weight.sum(2) * place).sum(1)], 1) / total[:, None]
+
+
+# Other textures and colors
+
+
+def test_what_is_not_asked_draws_no_random_number() -> None:
+    before, after = generator(), generator()
+    augment_images(images(5, 3), Augment(contrast=0.5), before)
+    torch.rand(8, 5, generator=after)
+    assert torch.equal(before.get_state(), after.get_state())
+    for how in (Augment(convolve=1), Augment(by_channel=1), Augment(exchange=1)):
+        augment_images(images(5, 3), how, one := generator())
+        assert not torch.equal(one.get_state(), after.get_state())
+
+
+def test_each_channel_gets_a_color_of_its_own() -> None:
+    """Within a channel it is one affine map, within the ranges that were asked for."""
+    x = 0.2 * images(300, 1).expand(-1, 3, -1, -1)
+    y = restyled(x, Augment(contrast=0.5, brightness=0.3, invert=0.5, by_channel=1), generator())
+    a, b = (y[..., 0, 1] - y[..., 0, 0]) / (x[..., 0, 1] - x[..., 0, 0]), None
+    b = y[..., 0, 0] - a * x[..., 0, 0]
+    assert torch.allclose(y, a[..., None, None] * x + b[..., None, None], atol=1e-3)
+    assert a.abs().min() >= 0.5 - 1e-3 and a.abs().max() <= 1.5 + 1e-3 and b.abs().max() <= 0.3 + 1e-3
+    assert 0.4 < (a < 0).float().mean() < 0.6 and ((a[:, 0] < 0) != (a[:, 1] < 0)).float().mean() > 0.4
+    some = restyled(x, Augment(contrast=0.5, by_channel=0.25), generator())
+    assert 0.15 < (some != x).flatten(1).any(1).float().mean() < 0.35
+
+
+def test_channels_change_places_and_nothing_else() -> None:
+    x = images(400, 3)
+    y = restyled(x, Augment(exchange=1), generator())
+    orders = [(y[:, [j], 0, 0] == x[:, :, 0, 0]).long().argmax(1) for j in range(3)]
+    order = torch.stack(orders, 1)
+    assert torch.equal(x[torch.arange(400)[:, None], order], y)
+    assert len({tuple(row) for row in order.tolist()}) == 6 and torch.equal(order.sort(1).values, torch.arange(3).expand(400, 3))
+    gray = images(4).expand(-1, 3, -1, -1)
+    assert torch.equal(restyled(gray, Augment(exchange=1), generator()), gray)
+
+
+def test_random_convolutions_by_hand() -> None:
+    """The side and the kernels are those of the same random numbers; each image has its own kernel and its own share."""
+    sides = set()
+    for seed in range(12):
+        x, g = images(3, 2, 9).double(), generator(seed)
+        found = convolved(x, generator(seed))
+        side = 2 * int(torch.randint(4, (1,), generator=g)) + 1
+        kernels = torch.randn(6, 2, side, side, generator=g, dtype=torch.float64) / (2**0.5 * side)
+        share = torch.rand(3, 1, 1, 1, generator=g, dtype=torch.float64)
+        for i in range(3):
+            padded = torch.nn.functional.pad(x[i : i + 1], (side // 2,) * 4, mode="replicate")
+            filtered = torch.nn.functional.conv2d(padded, kernels[2 * i : 2 * i + 2])[0]
+            assert torch.allclose(found[i], (1 - share[i]) * x[i] + share[i] * filtered, atol=1e-9)
+        sides.add(side)
+    assert sides == {1, 3, 5, 7}
+
+
+def test_restyled_images_stay_in_range_and_are_the_same_for_a_seed() -> None:
+    how, x = Augment(contrast=2, brightness=2, invert=0.5, by_channel=1, exchange=1, convolve=1), images(8, 3)
+    y = augment_images(x, how, generator(4))
+    assert y.shape == x.shape and y.abs().max() <= 1 and torch.equal(y, augment_images(x, how, generator(4)))
+    assert not torch.equal(y, augment_images(x, how, generator(5)))
 
 
 @pytest.mark.parametrize("how, inside", [
