@@ -1,4 +1,4 @@
-"""How commands end where nobody waits for them: an interrupt while they load, a reader that has gone, a package inside of others."""
+"""How commands end where nobody waits for them: an interrupt while they load, a reader that has gone, a foreign repository."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_a_package_inside_of_another_repository_does_not_take_its_revision(tmp_p
 
     def asked(**more: str) -> str:
         found = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        done = subprocess.run(code, cwd=place, env=found | {"PYTHONPATH": str(place)} | more, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        found |= {"PYTHONPATH": str(place)} | more
+        return subprocess.run(code, cwd=place, env=found, capture_output=True, text=True, check=True).stdout.strip()
     assert asked() == asked(GIT_DIR=str(tmp_path / ".git"), GIT_WORK_TREE=str(tmp_path)) == "None"
     git("add", "-f", ".venv"), git("commit", "-qm", "now it is a part of theirs")
     assert asked() == git("rev-parse", "--short=12", "HEAD")

@@ -25,7 +25,7 @@ from cdlm.runs.record import check_record, metric_values, read_record, read_reco
 from cdlm.runs.run import data_checksums, evaluate, joined_record, load_run, run, same_data, store_record
 from cdlm.runs.spec import RunSpec
 from cdlm.training import loop as loop_module
-from cdlm.training.checkpoints import CheckpointError, before_of, read_checkpoint, write_checkpoint
+from cdlm.training.checkpoints import Checkpoint, CheckpointError, before_of, read_checkpoint, write_checkpoint
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=6, batch_size=4, settings={"width": 2})
 
@@ -260,7 +260,8 @@ PLAIN = st.recursive(
     lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=5), part, max_size=3), max_leaves=6)
 BYTES = st.one_of(
     st.tuples(st.just("flip"), st.integers(0, 10**6), st.integers(0, 7)), st.tuples(st.just("cut"), st.integers(0, 10**6)),
-    st.tuples(st.just("content"), st.sampled_from([b"", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b"{\"a\":" * 900]))
+    st.tuples(st.just("content"), st.sampled_from([b"", b"{}", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b"1" * 5000,
+                                                   b'{"a":' * 900]))
     | st.tuples(st.just("content"), st.binary(max_size=60)), st.tuples(st.just("gone")), st.tuples(st.just("pipe")),
     st.tuples(st.just("folder")), st.tuples(st.just("loop")))
 JSON_DAMAGE = st.tuples(st.just("value"), st.lists(st.integers(0, 50), min_size=1, max_size=3), PLAIN)
@@ -403,8 +404,8 @@ def damaged_partial(name: str, damage: tuple):
 def test_a_flipped_bit_of_a_checkpoint_is_refused_or_changes_nothing(place: int, bit: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "c.safetensors"
-        from cdlm.training.checkpoints import Checkpoint
-        whole = Checkpoint({"seed": 0}, 5, [{"step": 5, "loss": 1.5}], {"w": torch.arange(6.0), "n": {"k": torch.ones(2, dtype=torch.int64)}})
+        state = {"w": torch.arange(6.0), "n": {"k": torch.ones(2, dtype=torch.int64)}}
+        whole = Checkpoint({"seed": 0}, 5, [{"step": 5, "loss": 1.5}], state)
         write_checkpoint(path, whole)
         flipped(path, place, bit)
         try:
