@@ -282,6 +282,7 @@ def test_links_between_chapters_name_notebooks_that_exist(text: Path) -> None:
 # for what workshop pages hold, which a reader may skip.
 AHEAD = {
     ("00_preface", "30_transfer_latent_space"),  # modulate
+    ("00_preface", "81_digits"),  # as_stated, control_unbeaten, improved_beside_dann, say
     ("10_domain_shift", "12_engine"),  # Learner, Method, Now, Trainer
     ("10_domain_shift", "70_networks"),  # ChunkedBatchNorm
     ("12_engine", "76_evaluation"),  # in_batches
@@ -289,11 +290,14 @@ AHEAD = {
     ("35_adversary", "55_alignment"),  # coral_distance, median_width, mmd_squared
     ("40_cdlm", "71_losses"),  # CDLM, CDLMConfig, objectives, reach_table
     ("40_cdlm", "72_algorithm"),  # literal_losses
+    ("40_cdlm", "81_digits"),  # say, stands
     ("51_moments", "70_networks"),  # facing
     ("54_objective", "71_losses"),  # CDLM, CDLMConfig, cdlm_losses, objectives, reach_table
     ("60_data", "61_pictures"),  # LINEMOD_RECIPES, PAIR_RECIPES
     ("60_data", "71_losses"),  # CDLM, CDLMConfig
     ("71_losses", "72_algorithm"),  # fused_losses, literal_losses
+    ("79_results", "81_digits"),  # compare_rows, mean_of, say, table_sheet and others of the tables
+    ("79_results", "85_verdicts"),  # findings
 }
 
 

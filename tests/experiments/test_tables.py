@@ -1,4 +1,4 @@
-"""Rows of tables from records: pairing by seed, the word for a difference, and what is drawn of it."""
+"""Rows of tables from records: intervals, the word for a difference, and what is shown and drawn of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cdlm.evaluation.selection import RULES
-from cdlm.experiments.claims import Claim, findings, prediction_interval
+from cdlm.experiments.claims import EXCLUDED, Claim, accuracy_interval, findings, prediction_interval, pronounce, single_interval
 from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.experiments.plan import FAITHFUL, IMPROVED, TABLE_TASKS, Variant, job, table_rows
 from cdlm.experiments.tables import (
@@ -28,8 +28,12 @@ from cdlm.experiments.tables import (
     accuracy_by_seed,
     accuracy_curves,
     accuracy_dots,
+    cell_entry,
+    compare_rows,
     compare_seeds,
+    comparison_sheet,
     comparisons,
+    equal_within,
     last_gain,
     mean_of,
     miss,
@@ -37,10 +41,13 @@ from cdlm.experiments.tables import (
     path_accuracies,
     points,
     read_table,
+    row_accuracies,
     row_variants,
     rule_gains,
-    table_lines,
+    table_sheet,
     told,
+    welch_interval,
+    winner,
 )
 from cdlm.files import RunError
 
@@ -117,12 +124,51 @@ def test_a_cell_as_text(values: dict[int, float], text: str) -> None:
     assert told(values) == text
 
 
-def test_one_task_of_a_table_as_lines() -> None:
+def test_a_table_has_our_rows_and_then_the_papers() -> None:
     ours = {"CDLM improved": {"mnist-usps": {1: 0.9, 2: 0.8}}, "no decoder": {"mnist-usps": {}}, "DANN": {"usps-mnist": {1: 0.1}}}
-    head, first, second = table_lines("table2", ours, "mnist-usps")
-    assert head.split() == ["MNIST", "to", "USPS", "paper", "ours"]
-    assert first.split() == ["CDLM", "improved", f"{PAPER['table2']['CDLM']['mnist-usps']:.3f}", "0.850", "±", "0.071", "(2)"]
-    assert second.split() == ["no", "decoder", "-", "-"], "neither has a number"
+    sheet = table_sheet("table2", ours, ["mnist-usps"])
+    assert sheet.heads == ("", "MNIST to USPS")
+    rows = {row[0]: row[1].text for row in sheet.rows}
+    assert rows["CDLM improved"] == "0.850 ± 0.071 (2) †" and rows["no decoder"] == "-" and rows["DANN"] == ""
+    assert rows["CDLM, in the paper"] == f"{PAPER['table2']['CDLM']['mnist-usps']:.3f}"
+    assert list(rows)[3:] == [f"{row}, in the paper" for row in PAPER["table2"]]
+
+
+def test_few_seeds_have_a_dagger() -> None:
+    texts = [cell_entry(dict.fromkeys(range(count), 0.5)).text for count in range(5)]
+    assert [text.endswith("†") for text in texts] == [False, True, True, False, False]
+
+
+def test_a_row_is_marked_only_where_intervals_allow_it() -> None:
+    near = {1: 0.90, 2: 0.91, 3: 0.92}
+    far = {seed: value - 0.2 for seed, value in near.items()}
+    rows = {"a": {"t": near}, "b": {"t": far}}
+    assert winner(rows, "t") == "a"
+    assert winner(rows | {"c": {"t": {1: 0.89, 2: 0.92, 3: 0.91}}}, "t") is None, "two that cannot be told apart"
+    assert winner(rows | {"target only": {"t": {1: 0.99, 2: 0.99, 3: 0.98}}}, "t") == "a", "a bound does not compete"
+    assert winner(rows | {"c": {"t": {1: 0.5}}}, "t") is None, "one seed decides nothing"
+    assert winner({"a": {"t": near}}, "t") is None and winner({}, "t") is None
+    first, second = table_sheet("no table", {"a": {"mnist-usps": near}, "b": {"mnist-usps": far}}, ["mnist-usps"]).rows
+    assert first[1].marked and not second[1].marked
+
+
+def test_comparisons_as_a_sheet() -> None:
+    alone = Comparison("one seed", (1, 3), 0.2, math.nan, math.nan)
+    found = {("a", "t"): Comparison("below", (3, 4), -0.1, -0.2, -0.05), ("b", "t"): alone}
+    sheet = comparison_sheet(("row", "task"), found)
+    assert sheet.heads == ("row", "task", "ours", "from", "to", "verdict", "seeds")
+    told_of = [[getattr(cell, "text", cell) for cell in row] for row in sheet.rows]
+    assert told_of[0] == ["a", "t", "-0.100", "-0.200", "-0.050", "below", "3 and 4"]
+    assert told_of[1] == ["b", "t", "+0.200", "-", "-", "one seed", "1 and 3"]
+    beside = comparison_sheet(("row", "task"), found, {("a", "t"): 0.3})
+    assert [row[2].text for row in beside.rows] == ["+0.300", "-"] and beside.heads[2] == "the paper"
+
+
+def test_accuracies_of_a_table(tmp_path: Path) -> None:
+    store(tmp_path, IMPROVED, "mnist-usps", {3: 0.8, 1: 0.9})
+    ours = row_accuracies("table2", tmp_path)
+    assert ours["CDLM improved"]["mnist-usps"] == {1: 0.9, 3: 0.8} and ours["DANN"]["mnist-usps"] == {}
+    assert list(row_accuracies("table2", tmp_path, ["usps-mnist"])["DANN"]) == ["usps-mnist"]
 
 
 def test_points_and_means() -> None:
@@ -154,7 +200,8 @@ def test_the_interval_is_that_of_scipy(values: list[float]) -> None:
     found, n = compare_seeds(torch.tensor(values, dtype=torch.float64)), len(values)
     mean, error = sum(values) / n, torch.tensor(values, dtype=torch.float64).std().item() / math.sqrt(n)
     reach = stats.t.ppf(0.975, n - 1) * error
-    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach), abs=1e-9) and found.seeds == n
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach), abs=1e-9)
+    assert found.seeds == (n,)
 
 
 @given(numbers)
@@ -173,14 +220,46 @@ def test_words_turn_round_with_the_sign_and_do_not_mind_the_order(values: list[f
     ([0.1, -0.02, 0.01], "not distinguishable"), ([0.0, 0.0, 0.0], "not distinguishable"), ([0.01, 0.01], "above")])
 def test_a_word_for_each_case(differences: list[float], word: str) -> None:
     found = compare_seeds(torch.tensor(differences, dtype=torch.float64))
-    assert found.word == word and found.seeds == len(differences)
-    assert math.isnan(found.low) == (len(differences) < 2)
+    assert found.word == word and found.seeds == (len(differences),)
+    assert math.isnan(found.low) == (len(differences) < 2) == (not found.judged)
+
+
+@given(numbers, numbers)
+def test_rows_are_compared_by_welch(one: list[float], other: list[float]) -> None:
+    variances = [torch.tensor(row, dtype=torch.float64).var().item() / len(row) for row in (one, other)]
+    if min(map(len, map(set, (one, other)))) < 2 or sum(variances) < 1e-12:
+        return
+    free = sum(variances) ** 2 / sum(v**2 / (len(row) - 1) for v, row in zip(variances, (one, other)))
+    mean, reach = sum(one) / len(one) - sum(other) / len(other), stats.t.ppf(0.975, free) * math.sqrt(sum(variances))
+    found = compare_rows(dict(enumerate(one)), {seed + 50: value for seed, value in enumerate(other)})
+    assert (found.mean, found.low, found.high) == pytest.approx((mean, mean - reach, mean + reach), rel=1e-6, abs=1e-9)
+    assert found.seeds == (len(one), len(other))
+    if min(abs(torch.tensor(row, dtype=torch.float64).std().item()) for row in (one, other)) > 1e-6:
+        theirs = stats.ttest_ind(one, other, equal_var=False).confidence_interval()
+        assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), rel=1e-6, abs=1e-9), "that of SciPy"
+
+
+def test_rows_with_few_seeds_or_without_spread() -> None:
+    base = {1: 0.9, 2: 0.8}
+    assert compare_rows(base, {1: 0.5}).word == "one seed" and compare_rows(base, {1: 0.5}).mean == pytest.approx(0.35)
+    assert compare_rows(base, {}).word == "no runs" and str(compare_rows({}, base)) == "no runs"
+    assert compare_rows({}, 0.5).word == "no runs" and compare_rows(base, 0.1).seeds == (2,)
+    assert compare_rows({1: 0.5, 2: 0.5}, {1: 0.4, 2: 0.4})[:2] == ("above", (2, 2))
+    assert welch_interval([0.5, 0.5], [0.4, 0.4], 0.95) == pytest.approx((0.1, 0.1))
+
+
+def test_equal_takes_an_interval_inside_the_margin() -> None:
+    near, wide = {1: 0.900, 2: 0.901, 3: 0.902}, {1: 0.88, 2: 0.90, 3: 0.92}
+    assert equal_within(near, {1: 0.901, 2: 0.902, 3: 0.900}) and not equal_within(near, wide)
+    assert not equal_within(near, {seed: value + 0.02 for seed, value in near.items()})
+    assert equal_within(near, wide, margin=0.2) and not equal_within(near, {1: 0.9})
 
 
 def test_a_verdict_as_text() -> None:
-    assert str(Comparison("no runs", 0, math.nan, math.nan, math.nan)) == "no runs"
-    assert str(Comparison("one seed", 1, 0.25, math.nan, math.nan)) == "+0.250 one seed"
-    assert str(Comparison("below", 3, -0.1, -0.2, -0.05)) == "-0.100 [-0.200, -0.050] below (3 seeds)"
+    assert str(Comparison("no runs", (0,), math.nan, math.nan, math.nan)) == "no runs"
+    assert str(Comparison("one seed", (1,), 0.25, math.nan, math.nan)) == "+0.250 one seed"
+    assert str(Comparison("below", (3,), -0.1, -0.2, -0.05)) == "-0.100 [-0.200, -0.050] below (3 seeds)"
+    assert str(Comparison("below", (3, 4), -0.1, -0.2, -0.05)) == "-0.100 [-0.200, -0.050] below (3 and 4 seeds)"
 
 
 def test_rows_are_compared_with_their_like() -> None:
@@ -188,9 +267,8 @@ def test_rows_are_compared_with_their_like() -> None:
     ours = {row: {"mnist-usps": {1: 0.1 * i, 2: 0.1 * i}} for i, row in enumerate(rows)}
     faithful, improved = (comparisons(ours, row, "mnist-usps") for row in rows[:2])
     assert list(faithful) == ["the paper", f"DANN{BARE}", "no decoder"] and list(improved) == ["the paper", "DANN", "no decoder"]
-    assert faithful[f"DANN{BARE}"].tolist() == pytest.approx([-0.3, -0.3])
-    assert improved["DANN"].tolist() == pytest.approx([-0.1, -0.1])
-    assert improved["the paper"].tolist() == pytest.approx([0.1 - 0.961] * 2)
+    assert faithful[f"DANN{BARE}"].mean == pytest.approx(-0.3) and improved["DANN"].mean == pytest.approx(-0.1)
+    assert improved["the paper"].mean == pytest.approx(0.1 - 0.961) and improved["the paper"].seeds == (2,)
 
 
 # Snapshots
@@ -236,10 +314,14 @@ def test_a_claim_is_judged_task_by_task(tmp_path: Path) -> None:
     store(tmp_path, rows["full"], "mnist-mnistm", {1: 0.5})
     store(tmp_path, rows["PM1"], "mnist-mnistm", {1: 0.6})
     found = findings(Claim("better", "Table 7", "table7", "full", "PM1"), tmp_path)
-    assert found["mnist-usps"].seeds == 2 and found["mnist-usps"].mean == pytest.approx(0.105), "seed 4 has no partner"
-    assert found["mnist-mnistm"].word == "one seed" and found["mnist-mnistm"].mean == pytest.approx(-0.1)
+    digits, colored = found["mnist-usps"], found["mnist-mnistm"]
+    assert digits.found.seeds == (3, 3) and digits.found.mean == pytest.approx(0.91 - 1.61 / 3), "seed 4 needs no partner"
+    assert digits.paper == pytest.approx(0.961 - 0.950) and digits.inside is True
+    assert (colored.verdict, colored.inside) == ("one seed", None) and colored.found.mean == pytest.approx(-0.1)
     turned = findings(Claim("worse", "Table 7", "table7", "PM1", "full"), tmp_path)
-    assert turned["mnist-usps"].mean == -found["mnist-usps"].mean
+    assert turned["mnist-usps"].found.mean == -digits.found.mean
+    own = findings(Claim("ours", "ours", "table2", "CDLM improved", "no decoder"), tmp_path)
+    assert own["mnist-usps"].paper is None, "the paper has no control"
     with pytest.raises(KeyError):
         findings(Claim("better", "Table 7", "table7", "full", "PM3"), tmp_path)
 
@@ -257,3 +339,29 @@ def test_the_prediction_interval_holds_one_more_value_as_often_as_it_says() -> N
     for level in (0.8, 0.95):
         inside = [low <= row[3] <= high for row in drawn for low, high in [prediction_interval(row[:3], level)]]
         assert sum(inside) / len(inside) == pytest.approx(level, abs=3.5 * math.sqrt(level * (1 - level) / 4000))
+
+
+@pytest.mark.parametrize("other, theirs, word", [
+    ({1: 0.80, 2: 0.79, 3: 0.81}, 0.9, "holds"), ({1: 0.95, 2: 0.96, 3: 0.95}, 0.9, "opposite"),
+    ({1: 0.90, 2: 0.92, 3: 0.915}, 0.02, "not distinguishable"), ({1: 0.90, 2: 0.92, 3: 0.915}, 0.3, EXCLUDED),
+    ({1: 0.90, 2: 0.92, 3: 0.915}, None, "not distinguishable"), ({1: 0.9}, 0.3, "one seed")])
+def test_four_verdicts(other: dict[int, float], theirs: float | None, word: str) -> None:
+    assert pronounce({1: 0.90, 2: 0.91, 3: 0.92}, other, theirs) == word
+
+
+def test_one_more_run_of_each_row_differs_by_what_the_interval_says() -> None:
+    drawn = torch.randn(3000, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    inside = []
+    for row in drawn.tolist():
+        low, high = single_interval(dict(enumerate(row[:4])), dict(enumerate(row[4:7])))
+        inside.append(low <= row[7] - row[8] <= high)
+    assert sum(inside) / len(inside) == pytest.approx(0.95, abs=0.02)
+    assert single_interval({1: 0.5, 2: 0.5}, {1: 0.4, 2: 0.4}) == pytest.approx((0.1, 0.1))
+
+
+@given(st.lists(st.floats(0.01, 0.99), min_size=2, max_size=8))
+def test_an_interval_for_accuracies_stays_between_zero_and_one(values: list[float]) -> None:
+    low, high = accuracy_interval(torch.tensor(values, dtype=torch.float64))
+    assert 0 <= low <= high <= 1
+    turned = accuracy_interval(1 - torch.tensor(values, dtype=torch.float64))
+    assert turned == pytest.approx((1 - high, 1 - low), abs=1e-6), "errors are the same thing, seen from the other side"
