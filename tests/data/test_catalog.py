@@ -186,8 +186,10 @@ def test_origin_is_that_of_what_was_opened(no_data: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"background": "lava"}, "background of mnistm is one of photos, noise, not 'lava'"),
+    ({"background": "lava"}, "background of mnistm is 'lava'; it must be one of photos, noise"),
     ({"colour": 1}, "mnistm has no option 'colour'; it has: background, photographs, seed"),
+    ({"seed": "abc"}, "seed of mnistm is 'abc'; it must be of type int"),
+    ({"seed": -1}, "seed of mnistm is -1; it must be from 0 to 4294967296"),
 ])  # fmt: skip
 def test_unknown_options_are_refused(no_data: Path, options: dict, words: str) -> None:
     with pytest.raises(DataError, match=words):
@@ -346,7 +348,7 @@ def test_folders_that_make_no_domain(no_data: Path, tmp_path: Path, monkeypatch:
             open_folder(folder)
     with pytest.raises(DataError, match="no image of class 'dog' can be read"):
         open_folder(bad, skip_damaged=True)
-    with pytest.raises(DataError, match="channels are 1 or 3"):
+    with pytest.raises(DataError, match="channels of bad is 4; it must be one of 1, 3"):
         open_folder(bad, channels=4)
     def locked(_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "pets")

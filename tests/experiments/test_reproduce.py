@@ -30,13 +30,14 @@ from cdlm.experiments import record as record_module
 from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, steps_done
-from cdlm.experiments.record import RECORDED, carry_out, is_valid, record_of, selections
+from cdlm.experiments.record import carry_out, is_valid, record_of, selections
 from cdlm.experiments.results import cell_values, paper_value, read_runs, result_rows
 from cdlm.files import RunError, read_json, write_json
 from cdlm.methods.registry import METHODS, build_config
 from cdlm.runs.record import OLD_NAMES, read_record, record_path
 from cdlm.runs.spec import RunSpec
 from cdlm.settings import flat
+from cdlm.shapes import RunRecord
 
 RUNS = ROOT / "book/results/runs"
 each_table = pytest.mark.parametrize("table", TABLE_TASKS)
@@ -264,6 +265,7 @@ def test_only_the_record_of_this_very_spec_is_valid(made: tuple, tmp_path: Path)
     for content in ("", "{", "[]", "3", text[: len(text) // 2], text[:-3], json.dumps({"spec": asdict(work.spec)})):
         copy.write_text(content)
         assert not is_valid(copy, work.spec), content[:30]
+    assert RECORDED == NOTHING.keys() | {"spec", "selected"}
     for name in RECORDED:
         copy.write_text(json.dumps({key: value for key, value in json.loads(text).items() if key != name}))
         assert not is_valid(copy, work.spec), name
@@ -561,12 +563,17 @@ def test_a_number_of_the_list_is_one_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
 # Ours beside the paper's
 
 
+RECORDED = {name for name, field in RunRecord.model_fields.items() if field.is_required()}
+NOTHING = {"config": {}, "source_accuracy": 0.0, "target_accuracy": 0.0, "a_distance": {}, "log": [], "data": {}, "provenance": {},
+           "seconds": 0.0, "snapshots": [{"step": 1, "seconds": 0.0, "target_accuracy": 0.0, "scores": {}}]}
+
+
 def made_up(results: Path, variant: Variant, task: str, seed: int, accuracy: float = 0.5, **changes: object) -> Path:
     """A record that no training has made."""
     selected = {rule: {"step": 1, "target_accuracy": accuracy - 0.01 * i} for i, rule in enumerate(("last", *RULES))}
     work = job(variant, task, seed)
-    content = dict.fromkeys(RECORDED) | {"spec": asdict(work.spec) | changes, "paths": {"h": 0.1, "x_tilde_t": accuracy},
-                                         "selected": selected | {"oracle": {"step": 2, "target_accuracy": 0.99}}}
+    content = NOTHING | {"spec": asdict(work.spec) | changes, "paths": {"h": 0.1, "x_tilde_t": accuracy},
+                         "selected": selected | {"oracle": {"step": 2, "target_accuracy": 0.99}}}
     write_json(results / f"{work.name}.json", content)
     return results / f"{work.name}.json"
 

@@ -60,7 +60,7 @@ def made_run(seed: int, last: float, curve: tuple[float, ...] = (0.1, 0.2, 0.3))
 
 def store(folder: Path, variant: Variant, task: str, accuracies: Mapping[int, float]) -> None:
     """Records of a variant on a task, as the queue would have written them, with these accuracies by seed."""
-    rest = dict.fromkeys(("config", "source_accuracy", "a_distance", "log", "data", "provenance", "seconds"), 0)
+    rest = dict.fromkeys(("config", "a_distance", "data", "provenance"), {}) | {"log": [], "source_accuracy": 0.0, "seconds": 0.0}
     for seed, value in accuracies.items():
         work = job(variant, task, seed)
         text = json.dumps(rest | {"spec": asdict(work.spec)} | made_run(seed, value))

@@ -433,7 +433,7 @@ def test_methods_are_built_for_the_images_they_get(side: int, classes: int) -> N
     assert method.images == Images(3, side, classes)
     assert method.eval().logits(torch.zeros(2, 3, side, side)).shape == (2, classes)
     for name in ("channels", "size", "classes"):
-        with pytest.raises(RunError, match=f"^cdlm: {name} is no setting: channels, size and classes follow from the images$"):
+        with pytest.raises(RunError, match=f"^{name} is no setting: channels, size and classes follow from the images$"):
             build_method(replace(SPEC, method="cdlm", settings={name: getattr(method.images, name)}), domain)
 
 
