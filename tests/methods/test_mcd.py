@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cdlm.data.batches import DomainBatch, draw_pair
 from cdlm.domains.samples import load_domain
 from cdlm.methods.base import Now, Round
-from cdlm.methods.mcd import MCD, MCDConfig, class_gap, mcd_step
+from cdlm.methods.mcd import MCD, MCDConfig, classifier_discrepancy, mcd_step
 from cdlm.model.networks import TaskClassifier
 from cdlm.runs.run import load_run, run
 from cdlm.runs.spec import RunSpec
@@ -46,10 +46,10 @@ def test_the_discrepancy_by_hand() -> None:
     """Predictions (1/2, 1/2) and (3/4, 1/4) differ by 1/4 in each of two classes; (0.9, 0.1) twice by nothing."""
     one = torch.tensor([[0.5, 0.5], [0.9, 0.1]]).log()
     other = torch.tensor([[0.75, 0.25], [0.9, 0.1]]).log() + 3.0        # softmax minds no constant
-    assert class_gap(one, other).item() == pytest.approx((0.25 + 0.25) / 4)
+    assert classifier_discrepancy(one, other).item() == pytest.approx((0.25 + 0.25) / 4)
     sure = torch.tensor([[100.0, 0.0, 0.0, 0.0]])
-    assert class_gap(sure, sure.flip(1)).item() == pytest.approx(2 / 4)
-    assert class_gap(sure, sure).item() == 0
+    assert classifier_discrepancy(sure, sure.flip(1)).item() == pytest.approx(2 / 4)
+    assert classifier_discrepancy(sure, sure).item() == 0
 
 
 # Who is reached
@@ -105,10 +105,10 @@ def test_an_iteration_is_the_authors_three_steps() -> None:
     for _ in range(2):
         losses = trainer.iterate(pair, EPS)
         step(sum(F.cross_entropy(y, pair.y_s) for y in answers(pair.x_s)), opt_g, opt_c)
-        step(sum(F.cross_entropy(y, pair.y_s) for y in answers(pair.x_s, True)) - class_gap(*answers(pair.x_t, True)), opt_c)
-        pulled = class_gap(*answers(pair.x_t)).item()
+        step(sum(F.cross_entropy(y, pair.y_s) for y in answers(pair.x_s, True)) - classifier_discrepancy(*answers(pair.x_t, True)), opt_c)
+        pulled = classifier_discrepancy(*answers(pair.x_t)).item()
         for _ in range(4):
-            step(class_gap(*answers(pair.x_t)), opt_g)
+            step(classifier_discrepancy(*answers(pair.x_t)), opt_g)
     assert losses["pulled"].item() == pytest.approx(pulled, rel=1e-9)
     assert list(losses) == ["task", "gap", "pulled"]
     for (name, p), q in zip(method.named_parameters(), by_hand.parameters(), strict=True):
