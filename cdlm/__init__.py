@@ -5,6 +5,7 @@
 - ``cdlm.plotting``: One style for all figures, and the few kinds of picture the book draws
   again and again.
 - ``cdlm.files``: Files written whole or not at all, and JSON read without trusting it.
+- ``cdlm.shapes``: What the files of a run, and records, hold: checked whenever one is read.
 - ``cdlm.provenance``: Where a number comes from: versions, the code's fingerprint, the
   revision, the hardware.
 - ``cdlm.settings``: Settings of methods: checked against their annotations, composed of

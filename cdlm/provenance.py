@@ -6,6 +6,7 @@ Generated from book/src/02_records.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -30,13 +31,16 @@ def code_fingerprint() -> str:
 
 def revision() -> str | None:
     """The commit that the package's folder stands at, with "+" if its files differ from it;
-    None outside git."""
+    None where its files are in no commit: outside git, or installed inside of another
+    repository."""
     import cdlm
     folder = Path(cdlm.__file__).parent
+    own = {name: value for name, value in os.environ.items() if name[:4] != "GIT_"}
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(folder), *words], capture_output=True,
-                              text=True, check=True).stdout.strip()
+                              text=True, check=True, env=own).stdout.strip()
     try:
+        git("ls-files", "--error-unmatch", "__init__.py")
         return (git("rev-parse", "--short=12", "HEAD")
                 + ("+" if git("status", "--porcelain", ".") else ""))
     except (OSError, subprocess.CalledProcessError):

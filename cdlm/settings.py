@@ -6,26 +6,35 @@ Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
+from cdlm.files import RunError
+
 __all__ = [
     "Amount",
     "Count",
     "Images",
+    "LARGEST",
+    "Length",
     "Momentum",
     "Number",
     "S",
+    "Seed",
+    "SettingError",
     "Settings",
     "Share",
     "Span",
-    "check_settings",
+    "Width",
+    "check_fields",
     "flat",
     "from_flat",
     "is_group",
     "kinds_of",
+    "quoted",
     "refusal",
     "with_flat",
     "words_of",
@@ -33,6 +42,9 @@ __all__ = [
 
 
 # 74_runs: Settings
+
+LARGEST = sys.float_info.max            # among whole numbers there are larger ones
+
 
 @dataclass(frozen=True)
 class Span:
@@ -43,12 +55,12 @@ class Span:
     open: bool = False
 
     def __contains__(self, value: float) -> bool:
-        inside = self.low <= value <= self.high and math.isfinite(value)
+        inside = self.low <= value <= self.high and abs(value) <= LARGEST
         return inside and not (self.open and value == self.high)
 
     def __str__(self) -> str:
         if self.high < math.inf:
-            return f"from {self.low:g} to {'below ' if self.open else ''}{self.high:g}"
+            return f"from {self.low} to {'below ' if self.open else ''}{self.high}"
         return "finite" + (f", and at least {self.low:g}" if self.low > -math.inf else "")
 
 
@@ -56,8 +68,15 @@ Number = Annotated[float, Span()]
 Amount = Annotated[float, Span(0)]
 Share = Annotated[float, Span(0, 1)]
 Momentum = Annotated[float, Span(0, 1, open=True)]
-Count = Annotated[int, Span(1)]
+Count = Annotated[int, Span(1, 2**16)]
+Width = Annotated[int, Span(1, 512)]    # channels of a first convolution
+Length = Annotated[int, Span(1, 4096)]  # of a code
+Seed = Annotated[int, Span(0, 2**63 - 1)]
 S = TypeVar("S", bound="Settings")
+
+
+class SettingError(RunError, ValueError):
+    """Settings that cannot be; the message says what they must be."""
 
 
 @cache
@@ -73,24 +92,41 @@ def refusal(kind: object, value: object) -> str:
         words = get_args(kind)
         known = type(value) is type(words[0]) and value in words
         return "" if known else "one of " + ", ".join(map(str, words))
-    wanted, *spans = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    wanted, *spans = get_args(kind) if get_origin(kind) is Annotated else (
+        get_origin(kind) or kind,)
     if type(value) is not wanted and not (wanted is float and type(value) is int):
         return f"of type {wanted.__name__}"
     return next((str(span) for span in spans if value not in span), "")
 
 
-def check_settings(config: Settings) -> None:
-    """Raise ValueError for the first field that holds what its annotation does not allow."""
+def quoted(value: object, most: int = 60) -> str:
+    """A value as a message quotes it: in one line, of at most ``most`` letters."""
+    try:
+        text = repr(value)
+    except ValueError:                  # more digits than Python wants to print
+        return "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def check_fields(config: object) -> None:
+    """Raise SettingError for the first field of a data class that holds what its annotation
+    does not allow."""
     for name, kind in kinds_of(type(config)).items():
         if wanted := refusal(kind, value := vars(config)[name]):
-            raise ValueError(f"{name} is {value!r}; it must be {wanted}")
+            raise SettingError(f"{name} is {quoted(value)}; it must be {wanted}")
 
 
 class Settings:
     """Base of frozen data classes whose fields are settings, or groups: again such classes."""
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        check_fields(self)
+        if wrong := self.conflict():
+            raise SettingError(wrong)
+
+    def conflict(self) -> str:
+        """What of these settings does not go together, in a sentence; "" if all does."""
+        return ""
 
     @classmethod
     def of(cls, **settings: object) -> Self:
@@ -134,11 +170,11 @@ def with_flat(config: S, settings: Mapping[str, object]) -> S:
     known = flat(config)
     for name in settings:
         if name in kinds_of(Images):
-            raise ValueError(f"{name} is no setting: channels, size and classes "
-                             "follow from the images")
+            raise SettingError(f"{name} is no setting: channels, size and classes "
+                               "follow from the images")
         if name not in known:
-            raise ValueError(f"{type(config).__name__} has no setting {name!r}; "
-                             f"it has: {', '.join(known)}")
+            raise SettingError(f"{type(config).__name__} has no setting {quoted(name)}; "
+                               f"it has: {', '.join(known)}")
     changed = {name: settings[name] for name in vars(config) if name in settings}
     for name, kind in kinds_of(type(config)).items():
         if is_group(kind):

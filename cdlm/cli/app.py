@@ -5,7 +5,6 @@ Generated from book/src/90_command_line.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -14,7 +13,7 @@ import torch
 import typer
 
 from cdlm.cli.bench import bench_accuracy_command, bench_data_command, bench_step_command
-from cdlm.cli.common import clear_errors
+from cdlm.cli.common import clear_errors, tell
 from cdlm.cli.data import (
     data_fetch_command,
     data_info_command,
@@ -25,6 +24,7 @@ from cdlm.cli.experiments import measure_command, reproduce_command, results_com
 from cdlm.cli.train import evaluate_command, record_command, train_command
 from cdlm.data.domain import MissingDataError
 from cdlm.domains.samples import DOMAIN_NAMES, load_domain
+from cdlm.files import json_text
 from cdlm.provenance import processor, provenance
 from cdlm.theory.ledger import rows
 
@@ -62,14 +62,14 @@ def doctor_command(
     facts = {"versions": provenance("cpu"), "devices": devices, "data": found,
              "jupyter-book": book_builder()}
     if as_json:
-        typer.echo(json.dumps(facts))
+        tell(json_text(facts))
         return
     versions = {"python": facts["versions"]["python"], **facts["versions"]["packages"],
                 "jupyter-book": facts["jupyter-book"]}
     for heading, group in (("versions", versions), ("devices", devices), ("data", found)):
-        typer.echo(heading)
+        tell(heading)
         for name, text in group.items():
-            typer.echo(f"  {name:14} {text}")
+            tell(f"  {name:14} {text}")
 
 
 def ledger_command(as_json: Annotated[bool, typer.Option("--json", help="print a list of JSON "
@@ -79,11 +79,11 @@ def ledger_command(as_json: Annotated[bool, typer.Option("--json", help="print a
     with clear_errors():
         found = rows()
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in found]))
+        tell(json_text([asdict(row) for row in found]))
     else:
         for row in found:
             state = row.verdict if row.verified else f"NOT VERIFIED: {row.why}"
-            typer.echo(f"{row.equation:3}  {row.title:64} {state}")
+            tell(f"{row.equation:3}  {row.title:64} {state}")
     if not all(row.verified for row in found):
         raise typer.Exit(1)
 

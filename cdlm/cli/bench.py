@@ -6,17 +6,23 @@ here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cdlm.cli.common import DEVICE_OPTION, JSON_OPTION, choose_device, clear_errors
+from cdlm.cli.common import (
+    DEVICE_OPTION,
+    JSON_OPTION,
+    SEED_OPTION,
+    choose_device,
+    clear_errors,
+    tell,
+)
 from cdlm.data.domain import OpenedDomain
-from cdlm.domains.catalog import find_recipe, locate_all, open_domain
-from cdlm.files import RunError, write_json
+from cdlm.domains.catalog import check_classes, find_recipe, locate_all, open_domain
+from cdlm.files import RunError, json_text, need_place, write_json
 from cdlm.provenance import provenance
 from cdlm.speed.feeding import bench_data
 from cdlm.speed.ladder import measure_step, step_table
@@ -29,6 +35,7 @@ __all__ = [
     "bench_accuracy_command",
     "bench_data_command",
     "bench_step_command",
+    "check_place",
     "default_target",
     "gray_pair",
     "keep_record",
@@ -40,10 +47,16 @@ __all__ = [
 OUT_OPTION = typer.Option(help="also write the record to this JSON file")
 
 
-def keep_record(facts: dict, out: Path | None) -> None:
-    """Write a record if a file was named, in a folder that is made if it is missing."""
+def check_place(out: Path | None) -> None:
+    """Raise RunError if a file was named that cannot be written."""
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        need_place(out, lambda old: "measured" in old)
+
+
+def keep_record(facts: dict, out: Path | None) -> None:
+    """Write a record if a file was named."""
+    if out is not None:
+        need_place(out, lambda old: old.get("measured") == facts["measured"])
         write_json(out, facts)
 
 
@@ -59,9 +72,10 @@ def bench_step_command(
     """Measure a training step, fused and as printed, in several ways, against what the machine
     could do."""
     with clear_errors():
+        check_place(out)
         facts = measure_step(choose_device(device), quick, compiled)
         keep_record(facts, out)
-    typer.echo(json.dumps(facts) if as_json else step_table(facts))
+    tell(json_text(facts) if as_json else step_table(facts))
 
 
 def default_target() -> str:
@@ -70,8 +84,11 @@ def default_target() -> str:
 
 
 def gray_pair(source: str, target: str) -> tuple[OpenedDomain, OpenedDomain]:
-    """Two domains of one channel, by name; raises RunError if they have more."""
+    """Two domains of one channel, by name; raises RunError if they have more, or no labels."""
     domains = open_domain(source), open_domain(target)
+    if not all(domain.classes for domain in domains):
+        raise RunError("the race is between domains with labels, which stop the clock")
+    check_classes(*domains)
     if any(domain.channels != 1 for domain in domains):
         raise RunError("the race is between gray domains, such as mnist, optdigits and usps")
     return domains
@@ -92,15 +109,16 @@ def bench_accuracy_command(
                                           "images are, else optdigits")] = "",
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="target accuracy at which "
                                              "the clock stops")] = 0.75,
-    steps: Annotated[int, typer.Option(min=1, help="end of the race")] = 1500,
-    batch_size: Annotated[int, typer.Option(min=2)] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=10**9, help="end of the race")] = 1500,
+    batch_size: Annotated[int, typer.Option(min=2, max=2**16)] = 64,
+    seed: Annotated[int, SEED_OPTION] = 0,
     out: Annotated[Path | None, OUT_OPTION] = None,
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
     """Measure the seconds to a stated target accuracy, ours and DANN of skada and
     pytorch-adapt. A stopwatch, not a result."""
     with clear_errors():
+        check_place(out)
         target = target or default_target()
         domains, load = gray_pair(source, target), load_of_machine()
         rows = measure_race(*domains, threshold, steps, batch_size, seed)
@@ -110,7 +128,7 @@ def bench_accuracy_command(
                  "provenance": provenance("cpu"),
                  "load": [round(load, 2), round(load_of_machine(), 2)]}
         keep_record(facts, out)
-    typer.echo(json.dumps(facts) if as_json else accuracy_table(facts))
+    tell(json_text(facts) if as_json else accuracy_table(facts))
 
 
 # 90_command_line: The commands
@@ -123,7 +141,7 @@ def bench_data_command(
     run."""
     with clear_errors():
         facts = bench_data(choose_device(device))
-    typer.echo(json.dumps(facts)
-               if as_json else f"{facts['images_per_s']} images/s, {facts['over_dataloader']} "
-               f"times a DataLoader ({facts['dataloader_images_per_s']}), "
-               f"{facts['fraction_of_step']:.2%} of a training step; {facts['device']}")
+    tell(json_text(facts)
+         if as_json else f"{facts['images_per_s']} images/s, {facts['over_dataloader']} "
+         f"times a DataLoader ({facts['dataloader_images_per_s']}), "
+         f"{facts['fraction_of_step']:.2%} of a training step; {facts['device']}")

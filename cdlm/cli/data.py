@@ -5,16 +5,23 @@ Generated from book/src/90_command_line.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cdlm.cli.common import JSON_OPTION, clear_errors, parse_settings
-from cdlm.domains.catalog import domain_info, open_domain, overview
-from cdlm.files import RunError, read_json, write_json
+from cdlm.cli.common import (
+    JSON_OPTION,
+    SKIP_OPTION,
+    clear_errors,
+    leaving_out,
+    parse_settings,
+    tell,
+)
+from cdlm.domains.catalog import check_options, domain_info, open_domain, options_of, overview
+from cdlm.files import RunError, json_text, need_place, read_json, write_json
 from cdlm.measurements.shift import SHIFT_PAIRS, measure_shift
+from cdlm.shapes import Shifts
 
 __all__ = [
     "data_fetch_command",
@@ -35,16 +42,15 @@ def data_list_command(root: Annotated[Path | None, FOLDER_OPTION] = None,
     with clear_errors():
         rows = overview(root)
     if as_json:
-        typer.echo(json.dumps(rows))
+        tell(json_text(rows))
         return
-    typer.echo(
-        f"{'domain':12} {'here':8} {'by':24} {'images':>17}   {'whole set':>15}   license")
+    tell(f"{'domain':12} {'here':8} {'by':24} {'images':>17}   {'whole set':>15}   license")
     for row in rows:
         counts = ((row["train"], row["test"]), row["whole"])
         here, whole = ("as the folder has" if train is None else f"{train} + {test}"
                        for train, test in counts)
-        typer.echo(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>17}   "
-                   f"{whole:>15}   {row['license']}")
+        tell(f"{row['name']:12} {row['here']:8} {row['way']:24} {here:>17}   "
+             f"{whole:>15}   {row['license']}")
 
 
 def data_info_command(name: Annotated[str, typer.Argument(help="domain, such as mnistm")],
@@ -55,13 +61,12 @@ def data_info_command(name: Annotated[str, typer.Argument(help="domain, such as 
     with clear_errors():
         facts = domain_info(name, root)
     if as_json:
-        typer.echo(json.dumps(facts))
+        tell(json_text(facts))
         return
     for key, value in facts.items():
         for item in value if key == "otherwise" else [value]:
-            typer.echo(
-                f"{key:10} "
-                f"{', '.join(map(str, item)) if isinstance(item, (list, dict)) else item}")
+            tell(f"{key:10} "
+                 f"{', '.join(map(str, item)) if isinstance(item, (list, dict)) else item}")
 
 
 def data_fetch_command(
@@ -70,13 +75,16 @@ def data_fetch_command(
     offline: Annotated[bool, typer.Option("--offline", help="download nothing")] = False,
     setting: Annotated[list[str] | None, typer.Option("--set", help="such as "
                                                       "background=noise; repeatable")] = None,
+    skip_damaged: Annotated[bool, SKIP_OPTION] = False,
 ) -> None:
     """Get the whole of a domain, download what is missing, make what is made, and keep it."""
-    with clear_errors():
-        domain = open_domain(name, "full", root, not offline, **parse_settings(setting))
-    typer.echo(f"{name}: {domain.found}")
+    with clear_errors(), leaving_out(skip_damaged):
+        options = parse_settings(setting)
+        check_options(name, options_of(name), options)
+        domain = open_domain(name, "full", root, not offline, **options)
+    tell(f"{name}: {domain.found}")
     for message in domain.skipped:
-        typer.echo(f"left out: {message}", err=True)
+        tell(f"left out: {message}", err=True)
 
 
 def data_shift_command(
@@ -84,7 +92,7 @@ def data_shift_command(
                                       "such as book/results/measurements/domain_shift.json")],
     pairs: Annotated[list[str] | None, typer.Argument(help="such as mnist-usps; by default "
                                                       "all that the chapter shows")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="draws of images")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="draws of images")] = 3,
     size: Annotated[str, typer.Option(help="full, best or sample")] = "full",
     root: Annotated[Path | None, FOLDER_OPTION] = None,
 ) -> None:
@@ -97,10 +105,10 @@ def data_shift_command(
         known = {"-".join(pair): pair for pair in SHIFT_PAIRS}
         if unknown := [pair for pair in pairs or () if pair not in known]:
             raise RunError(f"unknown pair {unknown[0]!r}; known: {', '.join(known)}")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        earlier = read_json(out) if out.exists() else None
+        need_place(out, lambda old: {"pairs", "found", "data"} <= old.keys())
+        earlier = read_json(out, Shifts) if out.exists() else None
         found = measure_shift([known[pair] for pair in pairs or known], range(seeds), size,
                               root, earlier)
         write_json(out, found)
-    typer.echo(f"{out}: {len(pairs or known)} pairs, {seeds} draws of each; "
-               f"{len(found['pairs'])} in the record")
+    tell(f"{out}: {len(pairs or known)} pairs, {seeds} draws of each; "
+         f"{len(found['pairs'])} in the record")

@@ -6,29 +6,40 @@ there, not here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from platformdirs import user_cache_path
 
-from cdlm.cli.common import DEVICE_OPTION, JSON_OPTION, choose_device, clear_errors, tell_error
+from cdlm.cli.common import (
+    DEVICE_OPTION,
+    JSON_OPTION,
+    SKIP_OPTION,
+    choose_device,
+    clear_errors,
+    leaving_out,
+    tell,
+    tell_error,
+)
+from cdlm.cli.train import note_unchecked
+from cdlm.data.cache import cache_root
 from cdlm.evaluation.selection import RULES
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
 from cdlm.experiments.record import is_valid
 from cdlm.experiments.results import result_rows
-from cdlm.files import RunError, write_json
+from cdlm.files import RunError, json_text, need_place, write_json
 from cdlm.measurements.drawings import measure_translations
 from cdlm.measurements.maps import measure_confusion, measure_maps
 from cdlm.measurements.moments import measure_moments
 from cdlm.profiles import PROFILES
 from cdlm.runs.record import record_path
+from cdlm.settings import quoted
 
 __all__ = [
     "MEASUREMENTS",
+    "MOST_SEEDS",
     "job_line",
     "measure_command",
     "parse_seeds",
@@ -40,15 +51,22 @@ __all__ = [
 
 # 80_plan_and_queue: The commands
 
+MOST_SEEDS = 10_000
+
+
 def parse_seeds(text: str) -> list[int]:
-    """Seeds from "0-2", "7" or "0,3-5". Raises RunError for other forms."""
+    """Seeds from "0-2", "7" or "0,3-5". Raises RunError for other forms, and for more than
+    MOST_SEEDS."""
     found = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if (not first.isdecimal() or (dash and not last.isdecimal())
-            or (dash and int(last) < int(first))):
-            raise RunError(f"seeds have the form 0-2 or 0,3,5; not {text!r}")
-        found += range(int(first), int(last or first) + 1)
+        ends = (first, last if dash else first)
+        if not all(end.isdecimal() and len(end) < 20 for end in ends) or int(ends[1]) < int(
+            first):
+            raise RunError(f"seeds have the form 0-2 or 0,3,5; not {quoted(text)}")
+        if int(ends[1]) - int(first) + len(found) >= MOST_SEEDS:
+            raise RunError(f"{quoted(text)} are more than {MOST_SEEDS} seeds; name fewer")
+        found += range(int(first), int(ends[1]) + 1)
     return list(dict.fromkeys(found))
 
 
@@ -125,15 +143,15 @@ def reproduce_command(
     """Make the runs behind a table or a figure that are not on record yet; what was cut off is
     taken up again."""
     with clear_errors():
-        folders = work or user_cache_path("cdlm") / "runs" / profile
+        folders = work or cache_root() / "runs" / profile
         results = results or (RUNS_FOLDER if profile == "full" else folders / "records")
         todo = jobs(what, parse_seeds(seeds), profile)
         asked = numbered(todo, number)
         if listed:
-            typer.echo("\n".join(job_line(i, found, results) for i, found in enumerate(todo)))
+            tell("\n".join(job_line(i, found, results) for i, found in enumerate(todo)))
             return
         make_runs(asked, results, folders, choose_device(device), workers, dask)
-    typer.echo(f"{len(asked)} runs are on record in {results}")
+    tell(f"{len(asked)} runs are on record in {results}")
 
 
 def results_command(
@@ -144,10 +162,12 @@ def results_command(
 ) -> None:
     """Tell our numbers beside the paper's, cell by cell of its tables."""
     with clear_errors():
+        if not results.is_dir():
+            raise RunError(f"{results} is no folder; name that of the records by --results")
         rows = result_rows(results, selection)
     if not any(row["seeds"] for row in rows):
-        typer.echo(f"no record of a run in {results}", err=True)
-    typer.echo(json.dumps(rows) if as_json else summary(rows))
+        tell(f"no record of a run in {results}", err=True)
+    tell(json_text(rows) if as_json else summary(rows))
 
 
 # 90_command_line: The commands
@@ -162,13 +182,16 @@ def measure_command(
                        typer.Argument(help="folders of runs that differ in their seed only")],
     out: Annotated[Path, typer.Option(help="JSON file to write, "
                                       "such as book/results/measurements/NAME.json")],
+    skip_damaged: Annotated[bool, SKIP_OPTION] = False,
 ) -> None:
     """Measure stored runs in one of the ways that a chapter needs, and store the record."""
-    with clear_errors():
+    with clear_errors(), leaving_out(skip_damaged):
         if what not in MEASUREMENTS:
             raise RunError(
                 f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
+        need_place(out, lambda old: old.get("measured") == what)
         found = MEASUREMENTS[what](folders)
-        out.parent.mkdir(parents=True, exist_ok=True)
+        need_place(out, lambda old: old.get("spec") == found.get("spec"))
         write_json(out, found)
-    typer.echo(f"{out}: {what} of {len(folders)} runs")
+        note_unchecked(folders)
+    tell(f"{out}: {what} of {len(folders)} runs")

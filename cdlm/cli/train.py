@@ -5,7 +5,6 @@ Generated from book/src/90_command_line.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -14,15 +13,30 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from cdlm.cli.common import DEVICE_OPTION, choose_device, clear_errors, parse_settings
+from cdlm.cli.common import (
+    DEVICE_OPTION,
+    SKIP_OPTION,
+    choose_device,
+    clear_errors,
+    leaving_out,
+    parse_settings,
+    tell,
+)
 from cdlm.data.augment import Augment
 from cdlm.domains.catalog import SIZES
-from cdlm.files import write_json
+from cdlm.files import json_text
 from cdlm.methods.registry import METHODS
-from cdlm.runs.run import evaluate, joined_record, run
+from cdlm.runs.run import evaluate, is_checked, joined_record, run, store_record
 from cdlm.runs.spec import RunSpec
 
-__all__ = ["accuracies", "evaluate_command", "record_command", "run_with_bar", "train_command"]
+__all__ = [
+    "accuracies",
+    "evaluate_command",
+    "note_unchecked",
+    "record_command",
+    "run_with_bar",
+    "train_command",
+]
 
 
 # 90_command_line: The commands
@@ -70,12 +84,13 @@ def train_command(
     compile: Annotated[bool, COMPILE_OPTION] = False,
     log_every: Annotated[int, LOG_OPTION] = 50,
     checkpoint_every: Annotated[int, EVERY_OPTION] = 500,
+    skip_damaged: Annotated[bool, SKIP_OPTION] = False,
 ) -> None:
     """Train a method from a labeled source to an unlabeled target, and store the run; a killed
     one is resumed."""
     how = {"log_every": log_every, "checkpoint_every": checkpoint_every,
            "channels_last": channels_last, "compile": compile}
-    with clear_errors():
+    with clear_errors(), leaving_out(skip_damaged):
         spec = RunSpec(method, source, target, seed, steps, batch_size,
                        parse_settings(setting), size, precision, parse_settings(augment),
                        parse_settings(strong))
@@ -92,8 +107,8 @@ def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | boo
                              for name, value in row.items() if name != "step"})
         metrics = run(spec, out, device, report, **how)
     if metrics:
-        typer.echo(f"{accuracies(metrics)}, last of {spec.steps} steps, "
-                   f"{metrics['seconds']:.0f} s: {out}")
+        tell(f"{accuracies(metrics)}, last of {spec.steps} steps, "
+             f"{metrics['seconds']:.0f} s: {out}")
 
 
 def accuracies(metrics: dict) -> str:
@@ -105,12 +120,24 @@ def accuracies(metrics: dict) -> str:
 
 def evaluate_command(
     folder: Annotated[Path, typer.Argument(help="folder of a run")],
+    source: Annotated[str | None, typer.Option(help="where its source's images are")] = None,
+    target: Annotated[str | None, typer.Option(help="where its target's images are")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON object")] = False,
+    skip_damaged: Annotated[bool, SKIP_OPTION] = False,
 ) -> None:
     """Measure a stored run again: the same number, or the reason why not."""
-    with clear_errors():
-        metrics = evaluate(folder)
-    typer.echo(json.dumps(metrics) if as_json else accuracies(metrics))
+    with clear_errors(), leaving_out(skip_damaged):
+        metrics = evaluate(folder, source, target)
+        note_unchecked([folder])
+    tell(json_text(metrics) if as_json else accuracies(metrics))
+
+
+def note_unchecked(folders: list[Path]) -> None:
+    """Say of which runs files could not be checked, since they were stored without
+    checksums."""
+    for folder in folders:
+        if not is_checked(folder):
+            tell(f"not checked: {folder} was stored without checksums of its files", err=True)
 
 
 def record_command(path: Annotated[Path, typer.Argument(help="JSON file to write, "
@@ -119,5 +146,6 @@ def record_command(path: Annotated[Path, typer.Argument(help="JSON file to write
                        help="folders of runs that differ in their seed only")]) -> None:
     """Join runs of several seeds into a record that chapters can read."""
     with clear_errors():
-        write_json(path, joined_record(folders))
-    typer.echo(f"{path}: {len(folders)} runs")
+        store_record(path, joined_record(folders))
+        note_unchecked(folders)
+    tell(f"{path}: {len(folders)} runs")

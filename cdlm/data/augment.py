@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -14,28 +15,34 @@ from torch import Tensor
 
 from cdlm.data.batches import draw
 from cdlm.data.domain import Split
+from cdlm.settings import Momentum, Settings, Share, Span
 
-__all__ = ["Augment", "augment_images", "draw_augmented"]
+__all__ = ["Augment", "augment_images", "convolved", "draw_augmented", "restyled"]
 
 
 # 60_data: Feeding a network
 
 @dataclass(frozen=True)
-class Augment:
+class Augment(Settings):
     """How far images may be changed at random: turned (degrees), moved and scaled
     (share of the side), flipped, recolored.
 
     ``brightness`` is the largest shift of the range [-1, 1], ``contrast`` the largest relative
-    change, ``invert`` and ``flip`` are probabilities. Nothing is changed by default.
+    change; the other ones are probabilities: to be inverted, flipped, recolored again channel
+    by channel, to have the channels exchanged, and a random convolution. Nothing is changed by
+    default.
     """
 
-    degrees: float = 0.0
-    shift: float = 0.0
-    scale: float = 0.0
-    flip: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    invert: float = 0.0
+    degrees: Annotated[float, Span(0, 360)] = 0.0
+    shift: Share = 0.0
+    scale: Momentum = 0.0               # a whole one would leave nothing
+    flip: Share = 0.0
+    brightness: Annotated[float, Span(0, 2)] = 0.0
+    contrast: Share = 0.0
+    invert: Share = 0.0
+    by_channel: Share = 0.0
+    exchange: Share = 0.0
+    convolve: Share = 0.0
 
 
 def augment_images(images: Tensor, how: Augment, generator: torch.Generator) -> Tensor:
@@ -43,7 +50,7 @@ def augment_images(images: Tensor, how: Augment, generator: torch.Generator) -> 
     device.
 
     What comes in from beyond the edge repeats the edge. Eight random numbers are drawn for
-    each image, whatever is used.
+    each image, whatever is used of these; ``restyled`` draws for itself.
     """
     draws = torch.rand(8, len(images), generator=generator, device=images.device)
     signed = 2 * draws - 1  # (8, B) in [-1, 1)
@@ -58,8 +65,47 @@ def augment_images(images: Tensor, how: Augment, generator: torch.Generator) -> 
     factor = 1 + signed[5] * how.contrast
     factor = factor * (1 - 2 * (draws[6] < how.invert).float())
     offset = signed[7] * how.brightness
-    return torch.addcmul(offset[:, None, None, None], images,
-                         factor[:, None, None, None]).clamp(-1, 1)
+    images = torch.addcmul(offset[:, None, None, None], images,
+                           factor[:, None, None, None]).clamp(-1, 1)
+    return restyled(images, how, generator)
+
+
+def convolved(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W), each filtered by random kernels of 1, 3, 5 or 7 pixels and mixed
+    with itself in random shares.
+
+    The kernels keep the variance of noise; the side is the same for the whole batch.
+    """
+    count, channels, device = len(images), images.shape[1], images.device
+    side = 2 * int(torch.randint(4, (1,), generator=generator, device=device)) + 1
+    kernels = torch.randn(count * channels, channels, side, side, generator=generator,
+                          device=device, dtype=images.dtype) / (channels**0.5 * side)
+    padded = F.pad(images, (side // 2,) * 4, mode="replicate").flatten(0, 1)[None]
+    filtered = F.conv2d(padded, kernels, groups=count).view_as(images)
+    share = torch.rand(count, 1, 1, 1, generator=generator, device=device, dtype=images.dtype)
+    return torch.lerp(images, filtered, share)
+
+
+def restyled(images: Tensor, how: Augment, generator: torch.Generator) -> Tensor:
+    """Images (B, C, H, W) in [-1, 1], some of them with other textures and colors; nothing is
+    drawn for what has probability 0."""
+    count, channels = images.shape[:2]
+    def drawn(*shape: int) -> Tensor:
+        return torch.rand(*shape, 1, 1, generator=generator, device=images.device,
+                          dtype=images.dtype)
+    if how.convolve:
+        chosen = drawn(count, 1) < how.convolve
+        images = torch.where(chosen, convolved(images, generator), images)
+    if how.by_channel:
+        contrast, brightness, sign = drawn(3, count, channels)
+        factor = 1 + (2 * contrast - 1) * how.contrast
+        factor = torch.where(sign < how.invert, -factor, factor)
+        other = images * factor + (2 * brightness - 1) * how.brightness
+        images = torch.where(drawn(count, 1) < how.by_channel, other, images)
+    if how.exchange:
+        order = drawn(count, channels).argsort(1).expand_as(images)
+        images = torch.where(drawn(count, 1) < how.exchange, images.gather(1, order), images)
+    return images.clamp(-1, 1)
 
 
 def draw_augmented(split: Split, batch_size: int, generator: torch.Generator,

@@ -1,7 +1,7 @@
 """Mini-batches drawn on the device from images held as bytes.
 
-Generated from book/src/10_domain_shift.md, book/src/12_engine.md by `make sync`: edit there,
-not here.
+Generated from book/src/03_digits.md, book/src/12_engine.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-# 10_domain_shift: Batches
+# 03_digits: Batches
 
 def normalize(images: Tensor) -> Tensor:
     """Bytes 0..255 as floats in [-1, 1].

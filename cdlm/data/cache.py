@@ -8,30 +8,44 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
-from cdlm.data.archives import DamagedError, new_place
+from cdlm.data.archives import (
+    DamagedError,
+    DataError,
+    DataNote,
+    NotHereError,
+    file_checksum,
+    new_place,
+    read_bounded,
+    user_path,
+)
 
 __all__ = [
     "Pieces",
     "array_header",
+    "arrays_folder",
     "cache_root",
     "files_fingerprint",
     "make_arrays",
     "read_array",
-    "read_arrays",
+    "recalled",
     "remembered",
+    "working_place",
     "write_array",
 ]
 
@@ -39,9 +53,16 @@ __all__ = [
 # 60_data: Arrays made once
 
 def cache_root() -> Path:
-    """The user's cache: ``CDLM_CACHE``, or where the system keeps caches."""
-    named = os.environ.get("CDLM_CACHE")
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("cdlm")
+    """The user's cache: ``CDLM_CACHE``, or where the system keeps caches.
+
+    Raises NotHereError where neither is known.
+    """
+    if named := os.environ.get("CDLM_CACHE"):
+        return user_path(named)
+    place = platformdirs.user_cache_path("cdlm")
+    if not place.is_absolute():     # "~" that nobody could resolve
+        raise NotHereError("there is no home folder to keep a cache in; set CDLM_CACHE")
+    return place
 
 
 def files_fingerprint(folder: Path, files: Iterable[Path]) -> str:
@@ -49,9 +70,9 @@ def files_fingerprint(folder: Path, files: Iterable[Path]) -> str:
     them does, and reads none."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        facts = path.stat()
+        facts = path.stat() if path.exists() else path.lstat()      # a link to nowhere
         digest.update(f"{path.relative_to(folder).as_posix()}\0{facts.st_size}\0"
-                      f"{facts.st_mtime_ns}\n".encode())
+                      f"{facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 
@@ -114,46 +135,93 @@ def remembered(name: str, key: Mapping[str, object],
     cache cannot be written, all is made in memory, with a warning. Errors of ``make`` itself
     pass through.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_root() / "arrays" / f"{name}-{digest}"
     try:
-        return read_arrays(folder)
-    except DamagedError:
-        pass
-    try:
+        folder = arrays_folder(name, key)
+        with suppress(DamagedError):
+            return read_arrays(folder, key)
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep_places(folder.parent)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             return make_arrays(folder, key, make)
-    except OSError as error:
-        warnings.warn(f"{name} is not kept in {folder.parent} ({error.strerror}); "
-                      "set CDLM_CACHE", stacklevel=2)
+    except (OSError, NotHereError) as error:
+        warnings.warn(f"{name} is not kept in the cache ({error}); set CDLM_CACHE", DataNote,
+                      stacklevel=2)
         return {part: content.whole() if isinstance(content, Pieces) else content
                 for part, content in make().items()}
+
+
+def arrays_folder(name: str, key: Mapping[str, object]) -> Path:
+    """Where the arrays of a key are kept. Raises NotHereError where there is no cache."""
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    return cache_root() / "arrays" / f"{re.sub(r'[^0-9A-Za-z._-]', '_', name)[:60]}-{digest}"
+
+
+def recalled(name: str, key: Mapping[str, object]) -> dict[str, Tensor] | None:
+    """What is remembered of a key, or None."""
+    with suppress(DamagedError, NotHereError):
+        return read_arrays(arrays_folder(name, key), key)
+    return None
 
 
 def make_arrays(folder: Path, key: Mapping[str, object],
                 make: Callable[[], Mapping[str, Tensor | Pieces]]) -> dict[str, Tensor]:
     """Make a folder of the cache and read it, unless another program has made it meanwhile."""
     try:
-        return read_arrays(folder)
+        return read_arrays(folder, key)
     except DamagedError:
         shutil.rmtree(folder, ignore_errors=True)
     with new_place(folder) as place:
-        parts = make()
-        for part, content in parts.items():
+        parts = {}
+        for part, content in make().items():
             write_array(place / f"{part}.npy", content)
-        (place / "parts.json").write_text(json.dumps({"key": key, "parts": sorted(parts)}),
+            parts[part] = file_checksum(place / f"{part}.npy")
+        (place / "parts.json").write_text(json.dumps({"key": key, "parts": parts}),
                                           encoding="utf-8")
-    return read_arrays(folder)
+    return read_arrays(folder, key)
 
 
-def read_arrays(folder: Path) -> dict[str, Tensor]:
+def read_arrays(folder: Path, key: Mapping[str, object]) -> dict[str, Tensor]:
     """All arrays of a folder of the cache.
 
-    Raises DamagedError unless they are all there and whole.
+    Raises DamagedError unless they are those of ``key``, all there, and as they were written.
     """
     try:
-        parts = json.loads((folder / "parts.json").read_text(encoding="utf-8"))["parts"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(read_bounded(folder / "parts.json"))
+        parts = {part: folder / f"{part}.npy" for part in content["parts"]}
+        same = content["key"] == json.loads(json.dumps(key)) and content["parts"] == {
+            part: file_checksum(path) for part, path in parts.items()}
+    except (DataError, OSError, ValueError, LookupError, TypeError, AttributeError,
+            RecursionError) as error:
         raise DamagedError(f"{folder} is not complete ({type(error).__name__})") from None
-    return {part: read_array(folder / f"{part}.npy") for part in parts}
+    if not same:
+        raise DamagedError(f"{folder} is not as it was written")
+    return {part: read_array(path) for part, path in parts.items()}
+
+
+def sweep_places(parent: Path) -> None:
+    """Remove temporary folders that killed programs have left in ``parent``."""
+    for left in parent.glob(".*.*"):
+        if left.is_dir():
+            lock = left.with_name(f"{left.name.rpartition('.')[0]}.lock")
+            with suppress(Timeout), FileLock(lock, timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def working_place(name: str) -> Iterator[Path]:
+    """A folder to work in, in the cache if that can be written, which vanishes with the block;
+    another program that asks for the same ``name`` waits."""
+    try:
+        parent = cache_root() / "arrays"
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep_places(parent)
+        lock = FileLock(parent / f".{name}.lock")
+        lock.acquire()
+    except (OSError, NotHereError):
+        parent = lock = None
+    try:
+        with tempfile.TemporaryDirectory(dir=parent, prefix=f".{name}.") as place:
+            yield Path(place)
+    finally:
+        if lock is not None:
+            lock.release()

@@ -1,7 +1,6 @@
 """What a domain is: its splits, its classes, what it tells of itself, and what to say when it is missing.
 
-Generated from book/src/10_domain_shift.md, book/src/60_data.md by `make sync`: edit there, not
-here.
+Generated from book/src/03_digits.md, book/src/60_data.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from cdlm.data.search import Attempt, Resource
+from cdlm.data.search import Attempt, Resource, Search
 
 __all__ = [
     "Domain",
@@ -25,7 +24,7 @@ __all__ = [
 ]
 
 
-# 10_domain_shift: Three collections of digits
+# 03_digits: What there is
 
 @dataclass(frozen=True)
 class Split:
@@ -74,7 +73,7 @@ def _missing(what: str, distribution: str, error: Exception) -> MissingDataError
                             f"it comes with {distribution}: `{again}`")
 
 
-# 10_domain_shift: One door to all three
+# 03_digits: One door to all three
 
 def checksum(split: Split) -> str:
     """SHA-256 of a split, images and labels, as 64 hexadecimal digits; the same on every
@@ -123,8 +122,8 @@ class Recipe:
     resources: tuple[Resource, ...] = ()
     sample: Callable[[], Domain] | None = None
     sample_counts: tuple[int, int] | None = None
-    # what may be chosen; the default first
-    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # what may be chosen: words, the default first, or the kind of a value
+    options: Mapping[str, object] = field(default_factory=dict)
     partial: Mapping[str, str] | None = None
     # those needed then; by default the first of ``resources``
     partial_resources: tuple[Resource, ...] = ()
@@ -132,3 +131,5 @@ class Recipe:
     terms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     # whether every whole copy has these counts and classes; else the folder decides
     fixed: bool = True
+    # how many images the files hold that are here, by search; None where ``counts`` is true
+    count: Callable[[Search], tuple[int, int]] | None = None

@@ -5,20 +5,29 @@ Generated from book/src/60_data.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import io
 import os
+import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 from tqdm import tqdm
 
-from cdlm.data.archives import PIECE, DataError, NotHereError, looks_like_web_page
+from cdlm.data.archives import (
+    PIECE,
+    DataError,
+    NotHereError,
+    file_checksum,
+    is_hidden,
+    looks_like_web_page,
+    user_path,
+)
 from cdlm.data.cache import cache_root
 
 __all__ = [
@@ -28,7 +37,9 @@ __all__ = [
     "Resource",
     "Search",
     "download_file",
+    "find_below",
     "first_folder",
+    "named_folder",
     "need_files",
     "offline",
 ]
@@ -79,6 +90,20 @@ def offline() -> bool:
     return os.environ.get("CDLM_OFFLINE", "").lower() not in ("", "0", "no", "false")
 
 
+def named_folder() -> Path | None:
+    """The folder that ``CDLM_DATA`` names, if any.
+
+    Raises DataError if there is none: a mistyped name must not mean a smaller set.
+    """
+    if not os.environ.get("CDLM_DATA"):
+        return None
+    place = user_path(os.environ["CDLM_DATA"])
+    if not place.is_dir():
+        raise DataError(f"CDLM_DATA names {place}, which is not a folder; correct it, "
+                        "or unset it")
+    return place
+
+
 @dataclass
 class Search:
     """One search for data: a folder to look in first, whether to download, and what was tried
@@ -92,7 +117,7 @@ class Search:
     attempts: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.root is not None and not Path(self.root).expanduser().is_dir():
+        if self.root is not None and not user_path(self.root).is_dir():
             raise DataError(f"{self.root} is not a folder; name one that holds data, or none")
 
     def find(self, resource: Resource) -> Path:
@@ -101,12 +126,16 @@ class Search:
 
     def places(self, resource: Resource) -> Iterator[tuple[str, Path]]:
         """The folders to look in, by the names of their ways, in the order in which they are
-        tried."""
+        tried.
+
+        Raises DataError where CDLM_DATA names no folder.
+        """
         if self.root is not None:
-            yield "folder", Path(self.root).expanduser()
-        if os.environ.get("CDLM_DATA"):
-            yield "CDLM_DATA", Path(os.environ["CDLM_DATA"]).expanduser()
-        yield "cache", cache_root() / "data"
+            yield "folder", user_path(self.root)
+        if (named := named_folder()) is not None:
+            yield "CDLM_DATA", named
+        with suppress(NotHereError):    # without a home folder there is no cache
+            yield "cache", cache_root() / "data"
         for path in resource.system:
             yield "system", Path(path)
 
@@ -142,8 +171,8 @@ def find_resource(search: Search, resource: Resource) -> Path:
         return found
     except DataError as error:
         search.attempts += [*tried, Attempt("download", str(error))]
-    ways = "\n".join(f"  {attempt.way}: {attempt.why}" for attempt in search.attempts[before:])
-    raise NotFoundError(f"{resource.name} cannot be had. Tried:\n{ways}\n"
+    ways = [f"  {attempt.way}: {attempt.why}" for attempt in search.attempts[before:]]
+    raise NotFoundError(f"{resource.name} cannot be had. Tried:", *ways,
                         f"What to do: {resource.advice}")
 
 
@@ -171,12 +200,29 @@ def need_files(folder: Path, names: Iterable[str], packed: Sequence[str] = ("",)
     return folder
 
 
+def find_below(place: Path, inner: str) -> Path | None:
+    """The folder ``inner`` below a place, or None; of its names only letters and digits
+    count."""
+    def bare(name: str) -> str:
+        return re.sub("[^0-9a-z]", "", name.lower())
+    here = place
+    for part in PurePosixPath(inner).parts:
+        exact = here / part
+        if not exact.is_dir():
+            alike = sorted(path for path in here.iterdir() if not is_hidden(path.name)
+                           and bare(path.name) == bare(part) and path.is_dir()
+                           ) if here.is_dir() else []
+            exact = next(iter(alike), exact)
+        here = exact
+    return here if here.is_dir() else None
+
+
 def first_folder(place: Path, below: Sequence[str], look: Callable[[Path], Path]) -> Path:
     """What ``look`` finds in the first of the folders ``below`` a place.
 
     Raises NotHereError if it finds nothing in any.
     """
-    folders = [place / inner for inner in below if (place / inner).is_dir()]
+    folders = [folder for inner in below if (folder := find_below(place, inner)) is not None]
     if not folders:
         raise NotHereError(f"no {' or '.join(inner for inner in below if inner)} in {place}")
     reasons = []
@@ -190,17 +236,13 @@ def first_folder(place: Path, below: Sequence[str], look: Callable[[Path], Path]
 
 # 60_data: Downloads
 
-def file_checksum(path: Path, kind: str) -> str:
-    """Checksum of a file in the form of a RemoteFile; ``kind`` is "md5" or "sha256"."""
-    with open(path, "rb") as stream:
-        digest = hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False))
-    return f"{kind}:{digest.hexdigest()}"
+MAX_DOWNLOAD, MAX_SECONDS = 2**31, 4 * 3600     # of one file
 
 
 def continue_download(url: str, part: Path, timeout: float = 30) -> None:
     """Get ``url`` into the file ``part``, or the rest of it.
 
-    Raises DataError if the line breaks or the disk is full.
+    Raises DataError if the line breaks, the disk is full, or there is no end to it.
     """
     if not url.startswith(("https://", "http://")):
         raise DataError(f"{url} is no address of a web server")
@@ -209,11 +251,11 @@ def continue_download(url: str, part: Path, timeout: float = 30) -> None:
         url, headers={"User-Agent": "cdlm"} | ({"Range": f"bytes={there}-"} if there else {}))
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
-            there = there if answer.status == 206 else 0
-            left = answer.length
+            there, left = (there if answer.status == 206 else 0), answer.length
+            refuse_size(url, there + (left or 0))
             with tqdm(desc=part.stem, unit="B", unit_scale=True, disable=None, initial=there,
                       total=None if left is None else left + there) as bar:
-                came = save_stream(answer, part, there, bar.update)
+                came = save_stream(answer, part, there, bar.update, url)
     except urllib.error.HTTPError as error:
         if error.code != 416:  # "range not satisfiable": it was complete already
             raise DataError(f"{url}: the server answers {error.code} {error.reason}") from None
@@ -228,18 +270,28 @@ def continue_download(url: str, part: Path, timeout: float = 30) -> None:
                         "try again to get the rest")
 
 
-def save_stream(stream: io.BufferedIOBase, part: Path, there: int,
-                progress: Callable[[int], object]) -> int:
+def refuse_size(url: str, count: int) -> None:
+    """Raise DataError for more bytes than any file of ours has."""
+    if count > MAX_DOWNLOAD:
+        raise DataError(f"{url}: more than {MAX_DOWNLOAD} bytes, which is no file of ours")
+
+
+def save_stream(stream: http.client.HTTPResponse, part: Path, there: int,
+                progress: Callable[[int], object], url: str) -> int:
     """Append a stream to the first ``there`` bytes of a file; returns how many came.
 
-    Raises DataError where the file cannot be written, and then removes it; errors of the
-    stream pass through.
+    Raises DataError where the file cannot be written, and then removes it, and where it takes
+    too long or is too much; errors of the stream pass through.
     """
-    came = 0
+    came, end = 0, time.monotonic() + MAX_SECONDS
     with open(part, "r+b" if there else "wb", buffering=0) as file:
         file.truncate(there)
         file.seek(there)
-        while piece := stream.read(PIECE):
+        while piece := stream.read1(PIECE):
+            refuse_size(url, there + came + len(piece))
+            if time.monotonic() > end:
+                raise DataError(f"{url}: not here after {MAX_SECONDS} s; try again to get the "
+                                "rest")
             try:
                 rest = memoryview(piece)
                 while rest:
@@ -265,7 +317,7 @@ def download_file(remote: RemoteFile, folder: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f".{target.name}.lock")):
-            if target.exists() and file_checksum(target, kind) == remote.checksum:
+            if target.is_file() and file_checksum(target, kind) == remote.checksum:
                 return target
             for url in remote.urls:
                 try:

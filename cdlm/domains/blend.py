@@ -1,6 +1,6 @@
 """Domains made from others: digits blended into photographs.
 
-Generated from book/src/10_domain_shift.md by `make sync`: edit there, not here.
+Generated from book/src/03_digits.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["blend", "cut_patches"]
 
 
-# 10_domain_shift: MNIST-M: a photograph minus a digit
+# 03_digits: MNIST-M: a photograph minus a digit
 
 def cut_patches(photos: Sequence[Tensor], count: int, generator: torch.Generator,
                 size: int = 28) -> Tensor:

@@ -5,15 +5,28 @@ Generated from book/src/60_data.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torchvision import datasets
 
-from cdlm.data.archives import DamagedError, NotHereError, read_bounded, read_idx, read_usps
+from cdlm.data.archives import (
+    USPS_BYTES,
+    DamagedError,
+    NotHereError,
+    is_hidden,
+    read_bounded,
+    read_idx,
+    read_usps,
+)
 from cdlm.data.cache import files_fingerprint, remembered
 from cdlm.data.domain import Recipe, Split
 from cdlm.data.pictures import read_picture
@@ -28,11 +41,13 @@ from cdlm.domains.samples import (
     load_optdigits,
     load_photo,
 )
+from cdlm.settings import Span
 
 __all__ = [
     "BLEND_OPTIONS",
     "BSDS_PHOTOS",
     "CLOTHES",
+    "DIGIT_RECIPES",
     "FASHION_FILES",
     "IDX_FILES",
     "IDX_SIGNATURES",
@@ -47,11 +62,14 @@ __all__ = [
     "build_mnist",
     "build_optdigits",
     "build_usps",
+    "count_idx",
+    "count_usps",
     "enlarge",
     "find_idx",
     "find_photos",
     "idx_file",
     "noise_patches",
+    "photo_files",
     "photo_patches",
     "read_idx_splits",
     "splits_of",
@@ -72,7 +90,9 @@ IDX_SIGNATURES = {"27ae3e4e09519cfbb04c329615203637": "MNIST",
 def find_idx(name: str, below: Sequence[str], place: Path) -> Path:
     """The folder with the four IDX files of the set ``name``. Raises NotHereError."""
     def look(folder: Path) -> Path:
-        need_files(folder, IDX_FILES, ("", ".gz"))
+        for file in IDX_FILES:
+            if not idx_file(folder, file).is_file():
+                raise NotHereError(f"no {file} in {folder}")
         labels = bytes(read_bounded(idx_file(folder, IDX_FILES[3])))
         other = IDX_SIGNATURES.get(hashlib.md5(labels, usedforsecurity=False).hexdigest(),
                                    name)
@@ -83,8 +103,25 @@ def find_idx(name: str, below: Sequence[str], place: Path) -> Path:
 
 
 def idx_file(folder: Path, name: str) -> Path:
-    """An IDX file, unpacked if it is there in both forms."""
-    return folder / name if (folder / name).is_file() else folder / f"{name}.gz"
+    """An IDX file, with a dash or a dot before "idx", unpacked if it is there in both
+    forms."""
+    choices = [folder / f"{spelled}{ending}" for ending in ("", ".gz")
+               for spelled in (name, name.replace("-idx", ".idx"))]
+    return next((path for path in choices if path.is_file()), choices[2])
+
+
+def count_idx(search: Search, images: Resource) -> tuple[int, int]:
+    """How many images to train and to test the headers of IDX files announce."""
+    folder, counts = search.find(images), []
+    for name in (IDX_FILES[0], IDX_FILES[2]):
+        path = idx_file(folder, name)
+        try:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+                counts.append(struct.unpack(">4xI", stream.read(8))[0])
+        except (OSError, EOFError, zlib.error, struct.error):
+            raise DamagedError(f"{path} is truncated or damaged; put a whole copy in its "
+                               "place") from None
+    return counts[0], counts[1]
 
 
 def read_idx_splits(folder: Path) -> tuple[Split, Split]:
@@ -109,12 +146,14 @@ def torchvision_files(dataset: type, folder: str) -> tuple[RemoteFile, ...]:
 
 
 MNIST_FILES = Resource(
-    "MNIST", lambda place: find_idx("MNIST", ("MNIST/raw", "mnist", ""), place), "`cdlm data "
+    "MNIST", lambda place: find_idx(
+        "MNIST", ("MNIST/raw", "mnist", "mnist/MNIST/raw", ""), place), "`cdlm data "
     "fetch mnist` where there is a network, or set CDLM_DATA to a folder that holds MNIST/raw "
     "with the four IDX files", remote=torchvision_files(datasets.MNIST, "MNIST/raw"))
 
 FASHION_FILES = Resource("Fashion-MNIST", lambda place: find_idx(
-    "Fashion-MNIST", ("FashionMNIST/raw", "fashion-mnist", "fashion", ""), place),
+    "Fashion-MNIST", ("FashionMNIST/raw", "fashion-mnist", "fashion",
+                      "fashion/FashionMNIST/raw", ""), place),
                          "`cdlm data fetch fashion` where there is a network, "
                          "`apt install dataset-fashion-mnist` on Debian, or set CDLM_DATA to "
                          "a folder that holds FashionMNIST/raw with the four IDX files",
@@ -141,9 +180,15 @@ BSDS_PHOTOS = Resource("BSDS500",
 def find_photos(folder: Path) -> Path:
     """``folder`` itself if it holds photographs in train and in test. Raises NotHereError."""
     for part in ("train", "test"):
-        if not any((folder / part).glob("*.jpg")):
+        if not photo_files(folder / part):
             raise NotHereError(f"no photographs in {folder / part}")
     return folder
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """The photographs in a folder, hidden files left out; their order decides which patches
+    are cut, and is that of characters, as ever."""
+    return sorted(path for path in folder.glob("*.jpg") if not is_hidden(path.name))
 
 
 def enlarge(images: Tensor, size: int) -> Tensor:
@@ -194,6 +239,13 @@ def splits_of(parts: Mapping[str, Tensor]) -> tuple[Split, Split]:
             Split(parts["test_images"], parts["test_labels"]))
 
 
+def count_usps(search: Search) -> tuple[int, int]:
+    """How many lines the files of USPS have."""
+    folder = search.find(USPS_FILES)
+    return tuple(read_bounded(folder / name, USPS_BYTES).rstrip(b"\n").count(b"\n") + 1
+                 for name in ("usps.bz2", "usps.t.bz2"))
+
+
 def build_optdigits(search: Search) -> tuple[Split, Split]:
     """The optical digits, which come with scikit-learn and are whole."""
     digits = load_optdigits()
@@ -214,7 +266,7 @@ def photo_patches(search: Search, photographs: str) -> tuple[str, list[PatchMake
         which, groups, load = "embedded", [TRAIN_PHOTOS, TEST_PHOTOS], load_photo
     else:
         folder = search.find(BSDS_PHOTOS)
-        groups = [sorted((folder / part).glob("*.jpg")) for part in ("train", "test")]
+        groups = [photo_files(folder / part) for part in ("train", "test")]
         which = files_fingerprint(folder, [*groups[0], *groups[1]])
         def load(path: Path) -> Tensor:
             return torch.from_numpy(read_picture(path, None).copy())
@@ -268,15 +320,17 @@ def blended_terms(images: str, license: str) -> dict[str, tuple[str, str]]:
 
 
 BLEND_OPTIONS = {"background": ("photos", "noise"), "photographs": ("bsds", "embedded"),
-                 "seed": ()}
+                 "seed": Annotated[int, Span(0, 2**32)]}
 
 
-WHOLE_RECIPES = (
+DIGIT_RECIPES = (
     Recipe("mnist", "MNIST", DIGITS, (1, 28, 28), (60000, 10000), "LeCun, Cortes and Burges",
-           "CC BY-SA 3.0", build_mnist, (MNIST_FILES,), load_mnist, (4000, 1000)),
+           "CC BY-SA 3.0", build_mnist, (MNIST_FILES,), load_mnist, (4000, 1000),
+           count=partial(count_idx, images=MNIST_FILES)),
     Recipe("usps", "USPS", DIGITS, (1, 28, 28), (7291, 2007),
            "US Postal Service, zip codes; 16 x 16 drawn larger", "not stated; "
-           "distributed with The Elements of Statistical Learning", build_usps, (USPS_FILES,)),
+           "distributed with The Elements of Statistical Learning", build_usps, (USPS_FILES,),
+           count=count_usps),
     Recipe("optdigits", "Optical digits", DIGITS, (1, 28, 28), (1297, 500),
            "Alpaydin and Kaynak (UCI), by scikit-learn", "CC BY 4.0", build_optdigits, (),
            load_optdigits, (1297, 500)),
@@ -284,12 +338,20 @@ WHOLE_RECIPES = (
            "photographs of BSDS500", "digits CC BY-SA 3.0; photographs for research",
            lambda search, **kw: build_blended(search, MNIST_FILES, **kw),
            (MNIST_FILES, BSDS_PHOTOS), load_mnistm, (4000, 1000), BLEND_OPTIONS,
-           {"photographs": "embedded"}, terms=blended_terms("MNIST", "CC BY-SA 3.0")),
+           {"photographs": "embedded"}, terms=blended_terms("MNIST", "CC BY-SA 3.0"),
+           count=partial(count_idx, images=MNIST_FILES)),
+)
+
+
+WHOLE_RECIPES = (
+    *DIGIT_RECIPES,
     Recipe("fashion", "Fashion-MNIST", CLOTHES, (1, 28, 28), (60000, 10000),
-           "Xiao, Rasul and Vollgraf (Zalando)", "MIT", build_fashion, (FASHION_FILES,)),
+           "Xiao, Rasul and Vollgraf (Zalando)", "MIT", build_fashion, (FASHION_FILES,),
+           count=partial(count_idx, images=FASHION_FILES)),
     Recipe("fashionm", "Fashion-M", CLOTHES, (3, 28, 28), (60000, 10000), "Fashion-MNIST, "
            "blended into photographs of BSDS500", "clothes MIT; photographs for research",
            lambda search, **kw: build_blended(search, FASHION_FILES, **kw),
            (FASHION_FILES, BSDS_PHOTOS), None, None, BLEND_OPTIONS,
-           {"photographs": "embedded"}, terms=blended_terms("Fashion-MNIST", "MIT")),
+           {"photographs": "embedded"}, terms=blended_terms("Fashion-MNIST", "MIT"),
+           count=partial(count_idx, images=FASHION_FILES)),
 )

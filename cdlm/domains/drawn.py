@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 from cdlm.data.archives import DamagedError, NotHereError
 from cdlm.data.cache import Pieces, files_fingerprint, remembered
 from cdlm.data.domain import Recipe, Split, checksum
-from cdlm.data.pictures import picture_files, read_picture, read_pictures
+from cdlm.data.pictures import class_folders, picture_files, read_picture, read_pictures
 from cdlm.data.search import Resource, Search, first_folder
 from cdlm.domains.digits import FASHION_FILES, build_fashion, splits_of
 from cdlm.domains.sketch import canny_edges, draw_half, pencil_sketch
@@ -51,7 +51,9 @@ def images_in(folder: Path, least: int = 10) -> Path:
 
 
 FACES_FILES = Resource(
-    "CelebA", lambda place: first_folder(place, ("celeba/img_align_celeba",), images_in),
+    "CelebA", lambda place: first_folder(
+        place, ("celeba/img_align_celeba", "celeba/Img/img_align_celeba", "img_align_celeba"),
+        images_in),
     "get img_align_celeba.zip of CelebA (mmlab.ie.cuhk.edu.hk/projects/CelebA.html, "
     "research use) and unpack it into a folder celeba; name the folder that holds that, "
     "or set CDLM_DATA to it")
@@ -81,11 +83,13 @@ def partition_faces(files: list[Path]) -> tuple[list[Path], list[Path]]:
 
 def class_files(folder: Path) -> dict[str, tuple[list[Path], list[Path]]]:
     """Files to train and to test by class, the last fifth of each class to test; classes are
-    the folders in ``folder``."""
-    groups = {path.name: picture_files(path)
-              for path in sorted(folder.iterdir()) if path.is_dir()}
-    cuts = {name: len(files) - max(1, len(files) // 5)
-            for name, files in groups.items() if len(files) > 1}
+    the folders in ``folder`` that hold pictures. Raises DamagedError for a class of one."""
+    groups = {name: files for name, files in class_folders(folder).items() if files}
+    for name, files in groups.items():
+        if len(files) < 2:
+            raise DamagedError(f"{folder}: class {name!r} has one image only, and it takes "
+                               "two to have one to test")
+    cuts = {name: len(files) - max(1, len(files) // 5) for name, files in groups.items()}
     return {name: (groups[name][:cut], groups[name][cut:]) for name, cut in cuts.items()}
 
 

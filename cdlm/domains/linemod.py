@@ -6,13 +6,24 @@ Generated from book/src/61_pictures.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cdlm.data.archives import DamagedError, NotHereError
+from cdlm.data.archives import (
+    DamagedError,
+    DataError,
+    NotHereError,
+    is_hidden,
+    read_bounded,
+    refuse_special,
+)
 from cdlm.data.cache import files_fingerprint, remembered
 from cdlm.data.domain import Recipe, Split
 from cdlm.data.pictures import read_picture
@@ -26,21 +37,27 @@ from cdlm.domains.render import (
     square_crop,
     surface_of,
 )
+from cdlm.settings import Span
 
 __all__ = [
     "LINEMOD_CLASSES",
     "LINEMOD_NAMES",
     "LINEMOD_RECIPES",
     "LINEMOD_TERMS",
+    "MAX_BOX",
+    "MAX_ID",
     "View",
     "bop_camera",
     "bop_crops",
+    "bop_parts",
     "bop_renders",
     "bop_scenes",
+    "bop_view",
     "bop_views",
     "box_overlap",
     "load_surface",
     "read_bop_json",
+    "refuse_box",
     "render_framed",
     "silhouette_box",
     "split_by_time",
@@ -48,6 +65,9 @@ __all__ = [
 
 
 # 61_pictures: A render and a photograph of the same pose
+
+MAX_ID = 999_999        # six digits, as in the names of the models
+
 
 class View(NamedTuple):
     """One object in one frame."""
@@ -64,8 +84,8 @@ class View(NamedTuple):
 def read_bop_json(path: Path) -> dict:
     """A JSON object of a BOP folder. Raises DamagedError."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_bounded(path))
+    except (DataError, OSError, ValueError, RecursionError) as error:
         raise DamagedError(f"{path} cannot be read ({type(error).__name__}): "
                            "is this a folder in BOP layout, unpacked?") from None
     if not isinstance(content, dict):
@@ -77,15 +97,19 @@ def bop_camera(root: Path) -> Camera:
     """The camera of a BOP data set. Raises DamagedError."""
     content = read_bop_json(root / "camera.json")
     try:
-        return Camera(*(float(content[key]) for key in Camera._fields))
-    except (KeyError, TypeError, ValueError):
+        camera = Camera(*(float(content[key]) for key in Camera._fields))
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DamagedError(
             f"{root / 'camera.json'} lacks one of {', '.join(Camera._fields)}") from None
+    if not all(map(math.isfinite, camera)) or min(camera.fx, camera.fy) <= 0:
+        raise DamagedError(f"{root / 'camera.json'} describes no camera")
+    return camera
 
 
 def bop_scenes(root: Path) -> list[Path]:
     """Folders of the annotated scenes in order. Raises DamagedError where there is none."""
-    scenes = sorted(path.parent for path in (root / "test").glob("*/scene_gt.json"))
+    scenes = sorted(path.parent for path in (root / "test").glob("*/scene_gt.json")
+                    if not is_hidden(path.parent.name))
     if not scenes:
         raise DamagedError(f"{root} has no test/NNNNNN/scene_gt.json: "
                            "unpack the test images of a BOP data set there")
@@ -99,23 +123,27 @@ def bop_views(scene: Path) -> list[View]:
     """
     poses, boxes = (read_bop_json(scene / "scene_gt.json"),
                     read_bop_json(scene / "scene_gt_info.json"))
-    files = {int(path.stem): path
-             for path in (scene / "rgb").glob("*.*") if path.stem.isdigit()}
-    found = []
+    files = {int(path.stem): path for path in (scene / "rgb").glob("*.*")
+             if re.fullmatch("[0-9]{1,9}", path.stem)}
     try:
-        for frame in sorted(poses, key=int):
-            for pose, box in zip(poses[frame], boxes[frame], strict=True):
-                rotation = torch.tensor(pose["cam_R_m2c"], dtype=torch.float32).reshape(3, 3)
-                shift = torch.tensor(pose["cam_t_m2c"], dtype=torch.float32)
-                # from first to last pixel: one less than both
-                left, top, across, along = box["bbox_obj"]
-                found.append(
-                    View(files[int(frame)], int(pose["obj_id"]), rotation, shift,
-                         (left, top, across + 1, along + 1), float(box["visib_fract"])))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        return [bop_view(files[int(frame)], pose, box) for frame in sorted(poses, key=int)
+                for pose, box in zip(poses[frame], boxes[frame], strict=True)]
+    except (LookupError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise DamagedError(f"{scene}: annotation or image of a frame is missing or malformed "
                            f"({error})") from None
-    return found
+
+
+def bop_view(frame: Path, pose: Mapping, box: Mapping) -> View:
+    """One annotated object of a frame. Raises ValueError, and what else Python has to say of
+    annotations that are none."""
+    number, visible = int(pose["obj_id"]), float(box["visib_fract"])
+    if not 0 <= number <= MAX_ID:
+        raise ValueError(f"object {number}")
+    rotation = torch.tensor(pose["cam_R_m2c"], dtype=torch.float32).reshape(3, 3)
+    shift = torch.tensor(pose["cam_t_m2c"], dtype=torch.float32)
+    left, top, across, along = map(int, box["bbox_obj"])
+    # from first to last pixel: one less than both
+    return View(frame, number, rotation, shift, (left, top, across + 1, along + 1), visible)
 
 
 def silhouette_box(silhouette: Tensor) -> tuple[int, int, int, int]:
@@ -148,11 +176,14 @@ def load_surface(root: Path, object_id: int, count: int = 200_000) -> Surface:
     path = root / "models" / f"obj_{object_id:06d}.ply"
     import trimesh
     try:
-        mesh = trimesh.load(path, process=False)
-        return surface_of(mesh, count)
+        refuse_special(path)
+        surface = surface_of(trimesh.load(path, process=False), count)
     except Exception as error:  # trimesh raises whatever its parsers raise
         raise DamagedError(
             f"{path} cannot be read as a colored mesh ({type(error).__name__})") from None
+    if not surface.points.isfinite().all() or not surface.points.std() > 0:
+        raise DamagedError(f"{path} is a mesh without extent")
+    return surface
 
 
 def render_framed(surface: Surface, rotations: Tensor, size: int = 64,
@@ -184,31 +215,68 @@ def split_by_time(count: int, train_share: float = 0.7, gap: int = 5) -> tuple[r
     return range(end), range(end + gap, count)
 
 
+def bop_parts(root: Path, visible: float = 0.5) -> tuple[list[int], list[View], list[View]]:
+    """Object ids, and views to train and to test: of objects with a model, visible by more
+    than the share ``visible``, split by time, and only of objects that both splits show.
+
+    Raises DamagedError where too little is left.
+    """
+    models = {int(path.stem[4:]) for path in (root / "models").glob("obj_*.ply")
+              if re.fullmatch("obj_[0-9]{6}", path.stem)}
+    train, test = [], []
+    for scene in bop_scenes(root):
+        group = [view for view in bop_views(scene) if view.visible > visible
+                 and view.object_id in models]
+        frames = sorted({view.frame for view in group})
+        try:
+            parts = [{frames[i] for i in part} for part in split_by_time(len(frames))]
+        except ValueError:
+            raise DamagedError(f"{scene}: {len(frames)} frames show an object of which there "
+                               "is a model; too few for a split by time") from None
+        for split, part in zip((train, test), parts):
+            split += [view for view in group if view.frame in part]
+    ids = sorted({view.object_id for view in train} & {view.object_id for view in test})
+    if not ids:
+        raise DamagedError(f"{root}: no object is seen both to train and to test")
+    return ids, *([view for view in part if view.object_id in ids] for part in (train, test))
+
+
+MAX_BOX = 8         # longest side of a box, in sides of the picture
+
+
 def bop_crops(root: Path, size: int = 64, visible: float = 0.5) -> tuple[list[int], Split,
                                                                          Split]:
     """Object ids, and crops of real frames (N, 3, size, size) with classes numbered in that
     order, split by time.
 
-    Crops are taken around the annotated box, of objects visible by more than the share
-    ``visible``. Raises DamagedError.
+    Crops are taken around the annotated box, of views as bop_parts gives them. Raises
+    DamagedError.
     """
-    models = {int(path.stem.removeprefix("obj_"))
-              for path in (root / "models").glob("obj_*.ply")}
-    views = {scene: [v for v in bop_views(scene) if v.visible > visible
-                     and v.object_id in models] for scene in bop_scenes(root)}
-    ids = sorted({view.object_id for group in views.values() for view in group})
-    splits = ([], []), ([], [])
-    for group in views.values():
-        frames = sorted({view.frame for view in group})
-        parts = [{frames[i] for i in part} for part in split_by_time(len(frames))]
-        for (images, labels), part in zip(splits, parts):
-            for frame in sorted(part):
-                picture = torch.from_numpy(read_picture(frame, size=None).copy())
-                for view in (v for v in group if v.frame == frame):
-                    images.append(square_crop(picture, view.box, size))
-                    labels.append(ids.index(view.object_id))
-    return ids, *(Split(torch.stack(images), torch.tensor(labels))
-                  for images, labels in splits)
+    ids, *parts = bop_parts(root, visible)
+    splits = []
+    for views in parts:
+        images, labels = [], []
+        for frame, group in groupby(sorted(views, key=lambda view: view.frame),
+                                    key=lambda view: view.frame):
+            picture = torch.from_numpy(read_picture(frame, size=None).copy())
+            for view in group:
+                refuse_box(view, picture)
+                images.append(square_crop(picture, view.box, size))
+                labels.append(ids.index(view.object_id))
+        splits.append(Split(torch.stack(images), torch.tensor(labels)))
+    return ids, *splits
+
+
+def refuse_box(view: View, picture: Tensor) -> None:
+    """Raise DamagedError for a box that is empty, beside its picture (C, H, W), or absurdly
+    large: the crop would need any amount of memory."""
+    left, top, width, height = view.box
+    most = MAX_BOX * max(picture.shape[1:])
+    inside = (left < picture.shape[2] and top < picture.shape[1] and left + width > 0
+              and top + height > 0)
+    if not inside or not 0 < width <= most or not 0 < height <= most:
+        raise DamagedError(f"{view.frame}: the box of object {view.object_id} is no place in "
+                           f"the picture ({left}, {top}, {width}, {height})")
 
 
 def bop_renders(root: Path, count: int, seed: int, size: int = 64) -> tuple[list[int], Split]:
@@ -216,8 +284,7 @@ def bop_renders(root: Path, count: int, seed: int, size: int = 64) -> tuple[list
 
     Raises DamagedError.
     """
-    ids = sorted({view.object_id for scene in bop_scenes(root) for view in bop_views(scene)
-                  if (root / "models" / f"obj_{view.object_id:06d}.ply").is_file()})
+    ids = bop_parts(root)[0]
     generator = torch.Generator().manual_seed(seed)
     images = [render_framed(surface, part, size)
               for surface in (load_surface(root, i) for i in ids)
@@ -234,7 +301,8 @@ def find_bop(folder: Path) -> Path:
 
 
 LINEMOD_FILES = Resource(
-    "LineMod (BOP layout)", lambda place: first_folder(place, ("lm", "lmo"), find_bop),
+    "LineMod (BOP layout)",
+    lambda place: first_folder(place, ("lm", "lmo", "linemod"), find_bop),
     "unpack the base, models and test archives of lm or lmo (bop.felk.cvut.cz/datasets) into "
     "a folder lm or lmo, and name the folder that holds it, or set CDLM_DATA to that")
 
@@ -244,8 +312,9 @@ def build_linemod(search: Search, kind: str,
     """Renders ("3d", ``renders`` of each class to train and a fifth of that to test) or
     photographs ("real"), and the classes."""
     root = search.find(LINEMOD_FILES)
-    files = [*root.glob("models/*.ply"), *root.glob("test/*/*.json"),
-             *root.glob("test/*/rgb/*"), root / "camera.json"]
+    files = [path for pattern in ("models/*.ply", "test/*/*.json", "test/*/rgb/*",
+                                  "camera.json") for path in root.glob(pattern)
+             if not any(map(is_hidden, path.relative_to(root).parts))]
     key = {"version": 1, "files": files_fingerprint(root, files)} | ({"renders": renders}
                                                                      if kind == "3d" else {})
 
@@ -271,7 +340,7 @@ LINEMOD_RECIPES = (
            "rendered here from BOP's models",
            LINEMOD_TERMS, lambda search, **options: build_linemod(search, "3d", **options),
            (LINEMOD_FILES,),
-           options={"renders": ()}, fixed=False),
+           options={"renders": Annotated[int, Span(1, 10**6)]}, fixed=False),
     Recipe("linemodreal", "LineMod, photographs", LINEMOD_CLASSES, (3, 64, 64), (892, 318),
            "crops of BOP's frames, split by time",
            LINEMOD_TERMS, lambda search: build_linemod(search, "real"), (LINEMOD_FILES,),

@@ -1,6 +1,6 @@
 """The digits that come with packages, whole domains in seconds and without a network.
 
-Generated from book/src/10_domain_shift.md by `make sync`: edit there, not here.
+Generated from book/src/03_digits.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-# 10_domain_shift: MNIST
+# 03_digits: MNIST
 
 DIGITS = ("0", "1", "2", "3", "4", "5", "6", "7", "8", "9")
 
@@ -60,7 +60,7 @@ def load_mnist() -> Domain:
                   "from LeCun, Cortes and Burges", license="CC BY-SA 3.0")
 
 
-# 10_domain_shift: Optical digits
+# 03_digits: Optical digits
 
 def load_optdigits() -> Domain:
     """1,797 digits, counters of ink drawn into MNIST's frame: the first 1,297 to train, the
@@ -83,7 +83,7 @@ def load_optdigits() -> Domain:
                   origin="scikit-learn, from Alpaydin and Kaynak (UCI)", license="CC BY 4.0")
 
 
-# 10_domain_shift: MNIST-M: a photograph minus a digit
+# 03_digits: MNIST-M: a photograph minus a digit
 
 TRAIN_PHOTOS = ("skimage/data/astronaut.png", "skimage/data/coffee.png",
                 "skimage/data/rocket.jpg", "sklearn/datasets/images/flower.jpg")
@@ -123,7 +123,7 @@ def load_mnistm() -> Domain:
                   origin="mnist, blended into photographs of scikit-image and scikit-learn")
 
 
-# 10_domain_shift: One door to all three
+# 03_digits: One door to all three
 
 DOMAIN_NAMES = ("mnist", "optdigits", "mnistm")
 

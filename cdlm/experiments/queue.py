@@ -6,11 +6,13 @@ Generated from book/src/80_plan_and_queue.md by `make sync`: edit there, not her
 from __future__ import annotations
 
 import csv
-import tempfile
+import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 from joblib import Parallel, cpu_count, delayed
@@ -18,7 +20,7 @@ from tqdm import tqdm
 
 from cdlm.experiments.plan import Job
 from cdlm.experiments.record import carry_out, is_valid
-from cdlm.files import RunError
+from cdlm.files import RunError, need_folder
 from cdlm.runs.folder import partial_of
 from cdlm.runs.record import record_path
 from cdlm.training.watch import Interrupted
@@ -27,8 +29,9 @@ __all__ = [
     "by_cause",
     "by_dask",
     "by_processes",
+    "carry_out_for",
+    "end_with",
     "fitting_workers",
-    "need_folder",
     "reproduce",
     "show_progress",
     "shown",
@@ -86,6 +89,23 @@ def shown(todo: Sequence[Job], results: Path, folders: Path, quiet: bool) -> Ite
             show_progress(bar, todo, results, folders)
 
 
+@cache
+def end_with(parent: int) -> None:
+    """Let this process end when the process ``parent``, which has started it, is there no
+    more."""
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def carry_out_for(parent: int, work: Job, *places: object) -> str:
+    """``carry_out`` in a worker of the process ``parent``; a worker does not outlive it."""
+    end_with(parent)
+    return carry_out(work, *places)
+
+
 def by_processes(workers: int) -> Callable:
     """A way to carry out jobs: ``workers`` processes of this machine, or this one if they are
     not more."""
@@ -96,7 +116,8 @@ def by_processes(workers: int) -> Callable:
         pool = Parallel(workers, return_as="generator_unordered", batch_size=1,
                         pre_dispatch=workers)
         try:
-            yield from pool(delayed(carry_out)(work, *places) for work in todo)
+            yield from pool(delayed(carry_out_for)(os.getpid(), work, *places)
+                            for work in todo)
         except BrokenProcessPool:
             raise RunError("a worker was killed, perhaps for want of memory, and the others "
                            "were stopped; the same command goes on from their checkpoints, "
@@ -132,20 +153,6 @@ def by_dask(address: str, workers: int) -> Callable:
                                    "the same command goes on from its last checkpoint")
                 yield future.result()
     return carry
-
-
-def need_folder(folder: Path) -> Path:
-    """``folder``, absolute, made if need be, into which files can be written.
-
-    Raises RunError where they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.absolute()
-    except OSError as error:
-        raise RunError(
-            f"cannot write to {folder}: {error.strerror}; name another folder") from None
 
 
 def reproduce(todo: Sequence[Job], results: Path, folders: Path, device: str = "cpu",

@@ -21,21 +21,22 @@ from cdlm.evaluation.distances import a_distances
 from cdlm.evaluation.readouts import in_batches, readouts
 from cdlm.evaluation.selection import RULES, label_free_scores, select
 from cdlm.experiments.plan import Job
-from cdlm.files import RunError, read_json, write_json
+from cdlm.files import RunError, fault_of, read_json, write_json
 from cdlm.methods.base import Method
 from cdlm.methods.registry import build_config
 from cdlm.model.normalization import facing
-from cdlm.runs.folder import load_spec
-from cdlm.runs.run import Measuring, measure, run
+from cdlm.runs.folder import METRICS, load_spec
+from cdlm.runs.record import check_record
+from cdlm.runs.run import Measuring, measure, read_run, run
 from cdlm.runs.spec import RunSpec
 from cdlm.settings import flat
+from cdlm.shapes import FullMetrics, RunRecord
 from cdlm.training.checkpoints import CheckpointError
 from cdlm.training.watch import TrainingError
 
 __all__ = [
     "COMPARED",
     "EXPECTED",
-    "RECORDED",
     "SNAPSHOTS",
     "UNLABELED",
     "carry_out",
@@ -106,14 +107,15 @@ def short(value: object) -> object:
     return [short(part) for part in value] if isinstance(value, list) else value
 
 
-RECORDED = frozenset(("spec", "config", "source_accuracy", "target_accuracy", "a_distance",
-                      "snapshots", "selected", "log", "data", "provenance", "seconds"))
-
-
 def record_of(folder: Path) -> dict:
     """The record of a finished run: what it was asked, all settings, what was found,
     selections by rule, provenance."""
-    spec, metrics = load_spec(folder), read_json(folder / "metrics.json")
+    spec, metrics = read_run(folder)
+    if wrong := fault_of(metrics, FullMetrics):
+        raise RunError(f"{folder / METRICS} is damaged ({wrong}); restore it, or train again")
+    if any(not RULES.keys() <= shot["scores"].keys() for shot in metrics["snapshots"]):
+        raise RunError(f"{folder / METRICS} is damaged (a snapshot lacks a score); "
+                       "restore it, or train again")
     asked = {"spec": asdict(spec), "config": flat(build_config(spec.method, spec.settings))}
     return asked | short({"selected": selections(metrics["snapshots"]), **metrics})
 
@@ -135,10 +137,10 @@ def is_valid(path: Path, spec: RunSpec) -> bool:
     stand in the record.
     """
     try:
-        found = read_json(path)
+        found = check_record(path, read_json(path, RunRecord))
     except RunError:
         return False
-    return RECORDED <= found.keys() and is_run_of(spec, found["spec"])
+    return is_run_of(spec, found["spec"])
 
 
 EXPECTED = (RunError, TrainingError, CheckpointError, UnknownDomainError, MissingDataError,

@@ -13,9 +13,10 @@ import torch
 from cdlm.evaluation.selection import RULES
 from cdlm.experiments.paper import PAPER
 from cdlm.experiments.plan import TABLE_TASKS, Variant, cells
-from cdlm.experiments.record import RECORDED
-from cdlm.files import RunError
+from cdlm.files import RunError, fault_of
 from cdlm.runs.record import OLD_NAMES, read_records
+from cdlm.settings import quoted
+from cdlm.shapes import RunRecord
 from cdlm.training.checkpoints import compare_runs
 
 __all__ = ["cell_values", "paper_value", "read_runs", "result_rows"]
@@ -34,11 +35,14 @@ def read_runs(variant: Variant, task: str, results: Path) -> list[dict]:
     records = {path.stem.rpartition("_s")[2]: (path, record) for name in names
                for path, record in read_records(results, f"{task}_{name}_s*.json").items()}
     for path, record in records.values():
-        if not RECORDED <= record.keys() or not isinstance(record["spec"], dict):
-            raise RunError(f"{path} is not the record of a run; remove it, and make it again")
-        if record["spec"].get("method") != variant.method:
-            raise RunError(
-                f"{path} is of {record['spec'].get('method')}, not of {variant.method}")
+        if wrong := fault_of(record, RunRecord):
+            raise RunError(f"{path} is not the record of a run ({wrong}); "
+                           "remove it, and make it again")
+        if record["spec"]["method"] != variant.method:
+            raise RunError(f"{path} is of {record['spec']['method']}, not of {variant.method}")
+        if str(record["spec"]["seed"]) != path.stem.rpartition("_s")[2]:
+            raise RunError(f"{path} is of seed {record['spec']['seed']}, which its name "
+                           "does not say; remove it, or give it its name")
         first = (found or [record])[0]["spec"]
         if difference := compare_runs(first | {"seed": 0}, record["spec"] | {"seed": 0}):
             raise RunError(f"{path} and the record of seed {first['seed']} cannot be put "
@@ -51,10 +55,12 @@ def cell_values(runs: Sequence[dict], selection: str = "last",
                 path: str = "x_tilde_t") -> torch.Tensor:
     """Target accuracies of runs (runs,) float64, at the snapshot that a rule takes, or of CDLM
     at the end by another ``path``."""
-    if path != "x_tilde_t":
-        return torch.tensor([run["paths"][path] for run in runs], dtype=torch.float64)
-    return torch.tensor([run["selected"][selection]["target_accuracy"] for run in runs],
-                        dtype=torch.float64)
+    try:
+        values = [run["selected"][selection]["target_accuracy"] if path == "x_tilde_t"
+                  else run["paths"][path] for run in runs]
+    except KeyError as error:
+        raise RunError(f"a record has no accuracy of {error}; make it again") from None
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def paper_value(table: str, row: str, task: str) -> float | None:
@@ -73,7 +79,7 @@ def result_rows(results: Path, selection: str = "last") -> list[dict]:
     """
     if selection not in ("last", *RULES, "oracle"):
         raise RunError(
-            f"selection is one of last, {', '.join(RULES)}, oracle; not {selection!r}")
+            f"selection is one of last, {', '.join(RULES)}, oracle; not {quoted(selection)}")
     rows = []
     for cell in (cell for table in TABLE_TASKS for cell in cells(table)):
         values = cell_values(runs := read_runs(cell.variant, cell.task, results), selection)

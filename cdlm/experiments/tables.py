@@ -1,4 +1,4 @@
-"""Rows of a table from records: paired by seed, with an interval, a word, and the paper's number beside them.
+"""Rows of a table from records: with an interval and a word for each difference, and the paper's number beside them.
 
 Generated from book/src/81_digits.md by `make sync`: edit there, not here.
 """
@@ -12,37 +12,51 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.axes import Axes
+from scipy.stats import t as student
 from torch import Tensor
 
 from cdlm.evaluation.selection import RULES
 from cdlm.evaluation.statistics import t_interval
 from cdlm.experiments.paper import PAPER
 from cdlm.experiments.plan import TABLE_TASKS, Variant, cells, in_color_domain, table_rows
-from cdlm.experiments.results import cell_values, paper_value, read_runs
+from cdlm.experiments.results import cell_values, read_runs
+from cdlm.experiments.sheet import Entry, Sheet
 from cdlm.plotting import MIXED_COLOR, PALETTE, SOURCE_COLOR, TARGET_COLOR
 
 __all__ = [
+    "Accuracies",
     "BARE",
     "Comparison",
+    "FEW",
+    "MARGIN",
     "PATHS",
     "ROW_COLORS",
     "TASK_NAMES",
     "accuracy_by_seed",
     "accuracy_curves",
     "accuracy_dots",
+    "cell_entry",
+    "compare_rows",
     "compare_seeds",
+    "comparison_sheet",
     "comparisons",
+    "equal_within",
     "last_gain",
+    "least_seconds",
     "mean_of",
     "miss",
     "paired",
     "path_accuracies",
     "points",
     "read_table",
+    "row_accuracies",
     "row_variants",
     "rule_gains",
-    "table_lines",
+    "table_sheet",
     "told",
+    "welch_interval",
+    "winner",
+    "word_for",
 ]
 
 
@@ -97,6 +111,11 @@ def accuracy_by_seed(runs: Mapping[int, dict], selection: str = "last",
     return dict(zip(runs, cell_values(list(runs.values()), selection, path).tolist()))
 
 
+def mean_of(values: Mapping[int, float]) -> float:
+    """Mean of numbers by seed; not a number without any."""
+    return sum(values.values()) / len(values) if values else float("nan")
+
+
 def told(values: Mapping[int, float]) -> str:
     """Mean, standard deviation and number of seeds as text: "0.953 ± 0.004 (3)"; "-" for no
     seeds, no deviation for one."""
@@ -108,21 +127,31 @@ def told(values: Mapping[int, float]) -> str:
 
 
 class Comparison(NamedTuple):
-    """A word for differences of paired seeds, their number, and their mean with its interval;
-    not a number without two seeds."""
+    """A word for a difference, the seeds of each side (one number for pairs), its mean and
+    its interval; not a number where a side has fewer than two seeds."""
 
     word: str
-    seeds: int
+    seeds: tuple[int, ...]
     mean: float
     low: float
     high: float
 
+    @property
+    def judged(self) -> bool:
+        """Whether there is an interval."""
+        return self.low == self.low
+
     def __str__(self) -> str:
-        if not self.seeds:
+        if not min(self.seeds):
             return self.word
-        interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.seeds > 1 else ""
-        return f"{self.mean:+.3f}{interval} {self.word}" + (f" ({self.seeds} seeds)"
-                                                            if self.seeds > 1 else "")
+        interval = f" [{self.low:+.3f}, {self.high:+.3f}]" if self.judged else ""
+        return f"{self.mean:+.3f}{interval} {self.word}" + (
+            f" ({' and '.join(map(str, self.seeds))} seeds)" if self.judged else "")
+
+
+def word_for(low: float, high: float) -> str:
+    """ "above" if an interval lies above 0, "below" if below, else "not distinguishable"."""
+    return "above" if low > 0 else "below" if high < 0 else "not distinguishable"
 
 
 def paired(ours: Mapping[int, float], other: Mapping[int, float] | float) -> Tensor:
@@ -135,34 +164,117 @@ def paired(ours: Mapping[int, float], other: Mapping[int, float] | float) -> Ten
 
 
 def compare_seeds(differences: Tensor, level: float = 0.95) -> Comparison:
-    """"above" if the interval for the mean of differences (n,) lies above 0, "below" if below,
-    else "not distinguishable".
+    """What differences (n,) of pairs say, by Student's interval for their mean.
 
     With fewer than two differences there is no interval, and the word is "one seed" or "no
     runs".
     """
-    nan = float("nan")
-    if len(differences) < 2:
-        return (Comparison("one seed", 1, float(differences[0]), nan, nan)
-                if len(differences) else Comparison("no runs", 0, nan, nan, nan))
+    nan, n = float("nan"), len(differences)
+    if n < 2:
+        return Comparison("one seed" if n else "no runs", (n,),
+                          float(differences[0]) if n else nan, nan, nan)
     mean, low, high = t_interval(differences, level)
-    return Comparison("above" if low > 0 else "below" if high < 0 else "not distinguishable",
-                      len(differences), mean, low, high)
+    return Comparison(word_for(low, high), (n,), mean, low, high)
+
+
+def compare_rows(ours: Mapping[int, float], other: Mapping[int, float] | float,
+                 level: float = 0.95) -> Comparison:
+    """What two rows of accuracies by seed say, ``ours`` minus ``other``, by Welch's interval
+    over all seeds of each; with one number, by Student's interval.
+
+    Where a side has fewer than two seeds the word is "one seed" or "no runs".
+    """
+    if not isinstance(other, Mapping):
+        return compare_seeds(paired(ours, other), level)
+    seeds, nan = (len(ours), len(other)), float("nan")
+    mean = mean_of(ours) - mean_of(other)
+    if min(seeds) < 2:
+        return Comparison("one seed" if min(seeds) else "no runs", seeds, mean, nan, nan)
+    low, high = welch_interval(list(ours.values()), list(other.values()), level)
+    return Comparison(word_for(low, high), seeds, mean, low, high)
+
+
+def welch_interval(ours: Sequence[float], other: Sequence[float], level: float,
+                   more: int = 0) -> tuple[float, float]:
+    """Welch's interval for the difference of two means, of two numbers each at least; with
+    ``more`` 1, for the difference of one more number of each."""
+    rows = [torch.tensor(row, dtype=torch.float64) for row in (ours, other)]
+    parts = [row.var().item() * (more + 1 / len(row)) for row in rows]
+    free = sum(parts) ** 2 / max(sum(part**2 / (len(row) - 1)
+                                     for part, row in zip(parts, rows)), 1e-300)
+    middle = (rows[0].mean() - rows[1].mean()).item()
+    reach = student.ppf((1 + level) / 2, max(free, 1.0)).item() * sum(parts) ** 0.5
+    return middle - reach, middle + reach
+
+
+MARGIN = 0.01  # of accuracy: what two rows may differ by and be called equal
+
+
+def equal_within(ours: Mapping[int, float], other: Mapping[int, float],
+                 margin: float = MARGIN) -> bool:
+    """Whether two rows are shown to be equal to within a margin, by two one-sided tests of
+    5 %; False where a side has fewer than two seeds."""
+    found = compare_rows(ours, other, 0.9)
+    return found.judged and -margin < found.low and found.high < margin
 
 
 # 81_digits: Table 2, the digits
 
-def table_lines(table: str, ours: Mapping[str, Mapping[str, Mapping[int, float]]],
-                task: str) -> list[str]:
-    """One task of a table as lines of text, a row each: the paper's number, then ours,
-    ``ours[row][task]`` by seed."""
-    lines = [f"{TASK_NAMES[task]:29} {'paper':>6}   ours"]
-    for row, by_task in ours.items():
-        if task in by_task:
-            paper = paper_value(table, row, task)
-            lines.append(f"  {row:27} {'-' if paper is None else format(paper, '.3f'):>6}   "
-                         f"{told(by_task[task])}")
-    return lines
+Accuracies = Mapping[str, Mapping[str, Mapping[int, float]]]  # by row, by task, by seed
+FEW = 3  # a cell with fewer seeds is marked
+
+
+def row_accuracies(table: str, results: Path, tasks: Sequence[str] = ()) -> Accuracies:
+    """Target accuracies behind a table, by row, task and seed; ``tasks`` as in
+    ``read_table``."""
+    return {row: {task: accuracy_by_seed(runs) for task, runs in by_task.items()}
+            for row, by_task in read_table(table, results, tasks).items()}
+
+
+def winner(ours: Accuracies, task: str) -> str | None:
+    """The row whose interval lies above each other row's on a task, but for target only, which
+    is a bound; None where there is none."""
+    rows = {row: by_task[task] for row, by_task in ours.items()
+            if row != "target only" and by_task.get(task)}
+    best = max(rows, key=lambda row: mean_of(rows[row]), default=None)
+    others = [row for row in rows if row != best]
+    return best if others and all(compare_rows(rows[best], rows[row]).word == "above"
+                                  for row in others) else None
+
+
+def cell_entry(values: Mapping[int, float], marked: bool = False) -> Entry:
+    """Mean, spread and number of seeds of a cell, with a dagger where they are few."""
+    few = " †" if 0 < len(values) < FEW else ""
+    return Entry(told(values) + few, mean_of(values), marked)
+
+
+def table_sheet(table: str, ours: Accuracies, tasks: Sequence[str]) -> Sheet:
+    """A table as a sheet: our rows, then the paper's, a column for each task.
+
+    A row is marked where its interval against each other one lies above 0.
+    """
+    best = {task: winner(ours, task) for task in tasks}
+    rows = [[row, *(cell_entry(by_task[task], row == best[task]) if task in by_task
+                    else Entry("") for task in tasks)] for row, by_task in ours.items()]
+    for row, by_task in PAPER.get(table, {}).items():
+        rows.append([f"{row}, in the paper",
+                     *(Entry(format(by_task[task], ".3f"), by_task[task]) if task in by_task
+                       else Entry("-") for task in tasks)])
+    return Sheet(("", *(TASK_NAMES[task] for task in tasks)), rows)
+
+
+def comparison_sheet(heads: Sequence[str], found: Mapping[tuple[str, ...], Comparison],
+                     paper: Mapping[tuple[str, ...], float] | None = None) -> Sheet:
+    """Comparisons as a sheet, with the words of their keys in the first columns and, where it
+    is given, the paper's difference before ours."""
+    def number(value: float) -> Entry:
+        return Entry(f"{value:+.3f}" if value == value else "-", value)
+    theirs = {} if paper is None else paper
+    return Sheet((*heads, *(() if paper is None else ("the paper",)), "ours", "from", "to",
+                  "verdict", "seeds"),
+                 [[*key, *(() if paper is None else (number(theirs.get(key, float("nan"))),)),
+                   number(judged.mean), number(judged.low), number(judged.high), judged.word,
+                   " and ".join(map(str, judged.seeds))] for key, judged in found.items()])
 
 
 def accuracy_dots(ax: Axes, values: Mapping[str, Mapping[int, float]],
@@ -187,38 +299,38 @@ def accuracy_dots(ax: Axes, values: Mapping[str, Mapping[int, float]],
     return ax
 
 
-# 81_digits: Differences, seed by seed
+# 81_digits: Differences
 
-def comparisons(ours: Mapping[str, Mapping[str, Mapping[int, float]]], row: str,
-                task: str) -> dict[str, Tensor]:
-    """Differences (n,) of a CDLM row of Table 2 on a task: to the paper's number, to its like
-    of our DANNs and to the control.
-
-    ``ours[row][task]`` are accuracies by seed.
-    """
+def comparisons(ours: Accuracies, row: str, task: str) -> dict[str, Comparison]:
+    """What a CDLM row of Table 2 on a task is compared with: the paper's number, its like of
+    our DANNs and the control."""
     mine, dann = ours[row][task], f"DANN{BARE}" if row == "CDLM faithful" else "DANN"
-    return {"the paper": paired(mine, PAPER["table2"]["CDLM"][task]),
-            dann: paired(mine, ours[dann][task]),
-            "no decoder": paired(mine, ours["no decoder"][task])}
+    return {"the paper": compare_rows(mine, PAPER["table2"]["CDLM"][task]),
+            dann: compare_rows(mine, ours[dann][task]),
+            "no decoder": compare_rows(mine, ours["no decoder"][task])}
 
 
 # 81_digits: Where the paper's number is missed
 
-def mean_of(values: Mapping[int, float]) -> float:
-    """Mean of numbers by seed; not a number without any."""
-    return sum(values.values()) / len(values) if values else float("nan")
-
-
 def miss(values: Mapping[int, float], theirs: float) -> str:
     """In words, whether the mean of accuracies by seed misses or reaches a reported number, by
     how much, and how sure that is."""
-    judged = compare_seeds(paired(values, theirs))
-    if not judged.seeds:
+    judged = compare_rows(values, theirs)
+    if not values:
         return judged.word
     points = 100 * judged.mean
     way = (f"misses {theirs:.3f} by {-points:.1f} points"
            if points < 0 else f"reaches {theirs:.3f}, {points:+.1f} points")
     return f"{way} ({judged.word})"
+
+
+# 81_digits: Is it the drawing?
+
+def least_seconds(runs: Mapping[int, dict]) -> float:
+    """Seconds of the fastest run, as its last snapshot tells: other work on the machine only
+    adds to them; not a number without runs."""
+    return min((run["snapshots"][-1]["seconds"] for run in runs.values()),
+               default=float("nan"))
 
 
 # 81_digits: Which snapshot

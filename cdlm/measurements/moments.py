@@ -24,7 +24,7 @@ from cdlm.model.moments import (
 )
 from cdlm.model.networks import Encoded
 from cdlm.provenance import provenance
-from cdlm.runs.run import data_checksums, joined_record, load_run
+from cdlm.runs.run import data_checksums, joined_record, load_run, same_data
 
 __all__ = [
     "VarianceParts",
@@ -150,12 +150,13 @@ def measure_moments(folders: Iterable[Path], draws: int = 4000) -> dict:
     if joined["spec"]["method"] != "cdlm":
         raise RunError(
             f"moments are measured on runs of cdlm, not of {joined['spec']['method']}")
-    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")}
+    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")
+                             if name in run}
                for run in joined["runs"]}
     measured = []
     for folder in folders:
         spec, model, source, target = load_run(folder)
-        if data_checksums(source, target) != joined["runs"][0]["data"]:
+        if not same_data(joined["runs"][0]["data"], data_checksums(source, target)):
             raise RunError(f"the data are not those that {folder} was trained on")
         s, t = (encode_images(model.encoder, domain.test.images, domain=side)
                 for domain, side in ((source, "source"), (target, "target")))

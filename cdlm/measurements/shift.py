@@ -22,12 +22,14 @@ from cdlm.provenance import provenance
 
 __all__ = [
     "COUNTS",
+    "FOLDS",
     "SHIFT_PAIRS",
     "VARIANTS",
     "class_shares",
     "comparable",
     "contact_sheet",
     "drawn_shift",
+    "enough",
     "expected_best",
     "mean_image_distance",
     "measure_shift",
@@ -121,6 +123,15 @@ def nearest_neighbor(train: Split, test: Split) -> float:
 
 
 COUNTS = {"count": 400, "gallery": 2000, "queries": 1000}
+FOLDS = 5               # of the cross-validation of the A-distance
+
+
+def enough(source: Domain, target: Domain, *counts: int) -> int:
+    """The least of some counts of images. Raises DataError if the A-distance takes more."""
+    if min(counts) < FOLDS:
+        raise DataError(f"of {source.name} and {target.name} {min(counts)} images to train can"
+                        f" be compared, and the A-distance takes {FOLDS}")
+    return min(counts)
 
 
 def pair_shift(source: Domain, target: Domain, seed: int, count: int = COUNTS["count"],
@@ -130,17 +141,17 @@ def pair_shift(source: Domain, target: Domain, seed: int, count: int = COUNTS["c
     ``gallery``, to test ``queries``.
 
     A domain compared with itself gives disjoint images, as a control. Accuracies are left out
-    where labels are not known.
+    where labels are not known. Raises DataError where there are too few images.
     """
     s_train, s_test, t_train, t_test = comparable(source, target)
     skip = gallery if source is target else 0
     s, t = subsample(s_train, gallery, seed), subsample(t_train, gallery, seed, skip)
     q_s, q_t = subsample(s_test, queries, seed), subsample(t_test, queries, seed)
-    least = min(count, len(s), len(t))
+    least = enough(source, target, count, len(s), len(t))
     x_s, x_t = s.images[:least].double() / 255, t.images[:least].double() / 255
     facts = {"seed": seed, "images": {"a_distance": least, "gallery": [len(s), len(t)],
                                       "queries": [len(q_s), len(q_t)]},
-             "a_distance": {kernel: proxy_a_distance(x_s, x_t, kernel, seed=seed)
+             "a_distance": {kernel: proxy_a_distance(x_s, x_t, kernel, FOLDS, seed=seed)
                             for kernel in ("linear", "rbf")},
              "pixels": {"source": pixel_facts(s.images), "target": pixel_facts(t.images)},
              "mean_image_distance": mean_image_distance(s.images, t.images)}
@@ -243,7 +254,7 @@ def unmeasured(record: Mapping, pairs: Sequence[tuple[str, str]]) -> dict[str, o
                      if key.rpartition("/")[0] in names},
             "found": {key: value for key, value in record["found"].items() if key in names}}
     if "linemodreal" in names:
-        rest["video"] = record["video"]
+        rest["video"] = record.get("video", [])
     return rest if left else None
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cdlm.data.domain import Domain
-from cdlm.files import RunError, read_json
+from cdlm.files import RunError
 from cdlm.methods.base import Method
-from cdlm.runs.run import data_checksums, joined_record, load_run
+from cdlm.runs.run import data_checksums, joined_record, load_run, read_run, same_data
 from cdlm.runs.spec import RunSpec
 
 __all__ = ["load_trained", "measure_runs"]
@@ -22,13 +22,17 @@ __all__ = ["load_trained", "measure_runs"]
 def load_trained(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
     """A stored run of a method that draws, as ``load_run`` gives it.
 
-    Raises RunError for other methods and where the data have changed.
+    Raises RunError for other methods, for a target without labels and where the data have
+    changed.
     """
     spec, model, source, target = load_run(folder)
     if not model.draws:
         raise RunError(f"{folder} is a run of {spec.method}, which draws no images; "
                        "give one of cdlm or improved")
-    if data_checksums(source, target) != read_json(folder / "metrics.json")["data"]:
+    if not target.classes:
+        raise RunError(f"{folder} is a run whose target has no labels, and this is counted "
+                       "by labels; give a target with a folder for each class")
+    if not same_data(read_run(folder)[1]["data"], data_checksums(source, target)):
         raise RunError(f"the data are not those that {folder} was trained on")
     return spec, model, source, target
 
@@ -42,7 +46,8 @@ def measure_runs(folders: Iterable[Path], what: str,
     folders = list(folders)
     joined = joined_record(folders)
     found = sorted((measure_one(folder) for folder in folders), key=lambda one: one["seed"])
-    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")}
+    trained = {run["seed"]: {name: run[name] for name in ("target_accuracy", "provenance")
+                             if name in run}
                for run in joined["runs"]}
     return {"measured": what, "spec": joined["spec"],
             "runs": [one | {"trained": trained[one["seed"]]} for one in found]}

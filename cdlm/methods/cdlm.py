@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch, normalize
 from cdlm.methods.base import Learner, Method, Now, Round, linear_decay
@@ -28,9 +28,19 @@ from cdlm.model.losses import (
 )
 from cdlm.model.modulation import modulate, modulate_pm1, modulate_pm2, reparameterize
 from cdlm.model.moments import code_kl
-from cdlm.model.networks import Decoder, Discriminator, Encoded, Encoder, TaskClassifier
+from cdlm.model.networks import (
+    Decoder,
+    Discriminator,
+    Encoded,
+    Encoder,
+    PCAFeatures,
+    TaskClassifier,
+    networks_of,
+    tap_place,
+    ungrouped,
+)
 from cdlm.model.normalization import set_chunks
-from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
+from cdlm.settings import Amount, Count, Images, Length, Momentum, Number, Settings, Width
 
 __all__ = [
     "CDLM",
@@ -46,6 +56,7 @@ __all__ = [
     "column",
     "draw_all",
     "encode_pair",
+    "fit_components",
     "full",
     "fused_losses",
     "fused_task",
@@ -55,6 +66,7 @@ __all__ = [
     "literal_losses",
     "objective",
     "objectives",
+    "point_code",
     "reach_table",
     "reaching",
     "reconstructions",
@@ -125,21 +137,35 @@ class UpdateChoices(Settings):
 class NetworkChoices(Settings):
     """Sizes and kinds of the networks, and what the features h are made from."""
 
-    width: Count = 16                   # channels of the first convolution; UNIT's is 96
-    latent: Count = 32                  # dimension of mu, sigma and h
+    width: Width = 16                   # channels of the first convolution; UNIT's is 96
+    latent: Length = 32                 # dimension of mu, sigma and h
     normalization: Literal["group", "batch", "none"] = "group"
     tap: str = "last"  # the convolution that h is made from: "conv1", "conv2", ... or "last"
     # h from the encoder, or from principal components
     features: Literal["deep", "pca"] = "deep"
     activation: Literal["sigmoid", "linear"] = "sigmoid"    # of h
+    # four convolutions, or residual blocks; the decoder to match
+    trunk: Literal["unit", "residual"] = "unit"
+
+
+def point_code(config: CDLMConfig) -> str:
+    """Why a config's divergence would be infinite, or of a negative deviation; else ""."""
+    g, kl = config.weights, config.losses.kl
+    wanting = {"conditional": "" if g.gamma2 > 0 else "gamma2 > 0",
+               "marginal": "" if g.gamma1 or g.gamma2 else "gamma1 or gamma2 other than 0",
+               "simplified": "" if g.gamma1 > 0 else "gamma1 > 0"}
+    if config.losses.modulation != "full" or not wanting.get(kl):
+        return ""
+    return (f"kl={kl} needs {wanting[kl]}: "
+            "without a deviation a code is a point, its divergence infinite")
 
 
 @dataclass(frozen=True)
 class CDLMConfig(Settings):
     """All settings of CDLM, in five groups.
 
-    Raises ValueError for what the annotation of a field does not allow, and for a divergence
-    that would be infinite.
+    Raises ValueError for what the annotation of a field does not allow, and for what cannot be
+    together.
     """
 
     weights: Weights = Weights()
@@ -148,12 +174,16 @@ class CDLMConfig(Settings):
     updates: UpdateChoices = UpdateChoices()
     networks: NetworkChoices = NetworkChoices()
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.losses.kl == "conditional" and self.losses.modulation == "full"
-            and self.weights.gamma2 == 0):
-            raise ValueError("kl=conditional needs gamma2 > 0: "
-                             "without noise a code is a point, its divergence infinite")
+    def conflict(self) -> str:
+        """A tap that there is not, a width that cannot be normalized in groups,
+        or a divergence that would be infinite."""
+        c = self.networks
+        try:
+            tap_place(c.tap, c.features, 5)     # the most that any size of images has
+        except ValueError as error:
+            return str(error)
+        uneven = ungrouped(c.width, 3) if c.normalization == "group" else ""
+        return uneven or point_code(self)
 
 
 # 71_losses: Codes by four maps
@@ -302,8 +332,8 @@ class CDLMNetworks(Method):
         look = {"channels": x.channels, "width": c.width, "size": x.size,
                 "normalization": c.normalization}
         self.encoder = Encoder(c.latent, **look, tap=c.tap, features=c.features,
-                               activation=c.activation)
-        self.decoder = Decoder(c.latent, **look)
+                               activation=c.activation, trunk=c.trunk)
+        self.decoder = networks_of(c.trunk)[1](c.latent, **look)
         self.classifier = TaskClassifier(**look, classes=x.classes)
         self.discriminator = Discriminator(c.latent)
         self.noise = (1 if self.config.losses.shared_noise else 4, c.latent)
@@ -327,6 +357,14 @@ class CDLMNetworks(Method):
         """Test mode: class logits (batch, classes) of target images, read from their
         translations."""
         return self.classifier(self.translate(x))
+
+
+def fit_components(network: nn.Module, *images: Tensor) -> None:
+    """Fit all principal components in a network to images of all domains, bytes (N, C, H, W)
+    each; without any, nothing is done."""
+    for module in network.modules():
+        if isinstance(module, PCAFeatures):
+            module.fit(normalize(torch.cat(images)))
 
 
 class CDLM(CDLMNetworks):
@@ -365,8 +403,7 @@ class CDLM(CDLMNetworks):
     def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
         """Fit the principal components, if h is made from them; both are bytes (N, C,
         H, W)."""
-        if self.config.networks.features == "pca":
-            self.encoder.h.fit(normalize(torch.cat([source_images, target_images])))
+        fit_components(self, source_images, target_images)
 
 
 # 72_algorithm: As printed

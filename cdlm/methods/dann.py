@@ -1,6 +1,6 @@
 """Domain-adversarial training: features that do not tell their domain.
 
-Generated from book/src/55_alignment.md by `make sync`: edit there, not here.
+Generated from book/src/35_adversary.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from cdlm.methods.base import Learner, Method, Now
 from cdlm.model.discrepancy import coral_distance, median_width, mmd_squared
 from cdlm.model.gradients import reversal_strength, reverse_gradient
 from cdlm.model.losses import adversarial_loss
-from cdlm.model.networks import Discriminator, TaskClassifier
-from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
+from cdlm.model.networks import Discriminator, TaskClassifier, ungrouped
+from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings, Width
 
 __all__ = ["DANN", "DANNConfig", "alignment_loss"]
 
 
-# 55_alignment: Domain-adversarial training from scratch
+# 35_adversary: Domain-adversarial training from scratch
 
 @dataclass(frozen=True)
 class DANNConfig(Settings):
@@ -41,7 +41,11 @@ class DANNConfig(Settings):
     optimizer: Literal["sgd", "adam"] = "sgd"  # "sgd" with momentum as theirs, or "adam"
     # what is made small: DANN's, Deep CORAL's, or MMD
     alignment: Literal["adversarial", "coral", "mmd"] = "adversarial"
-    width: Count = 16                   # channels of the first convolution
+    width: Width = 16                   # channels of the first convolution
+
+    def conflict(self) -> str:
+        """A width that cannot be normalized in groups."""
+        return ungrouped(self.width, 1)
 
 
 def alignment_loss(model: DANN, h_s: Tensor, h_t: Tensor,

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Now
 from cdlm.methods.cdlm import (
     CDLM,
     CDLMConfig,
+    NetworkChoices,
     code_divergence,
     draw_all,
     encode_pair,
@@ -30,6 +31,8 @@ from cdlm.methods.cdlm import (
 )
 from cdlm.methods.parts import (
     conditioned,
+    follow,
+    followers,
     prediction_entropy,
     ramp,
     second_view,
@@ -40,17 +43,20 @@ from cdlm.model.gradients import reverse_gradient
 from cdlm.model.losses import adversarial_loss
 from cdlm.model.networks import Discriminator, Encoder
 from cdlm.model.normalization import facing, set_chunks
-from cdlm.settings import Amount, Images, Settings, Share
+from cdlm.settings import Amount, Images, Momentum, Settings, Share
 
 __all__ = [
     "Additions",
     "ImprovedCDLM",
     "ImprovedConfig",
     "domain_loss",
+    "encoder_with",
     "improved_losses",
     "improved_table",
     "own_loss",
     "read_drawings",
+    "taught",
+    "teacher_of",
 ]
 
 
@@ -66,6 +72,7 @@ class Additions(Settings):
     entropy: Amount = 0.1  # greatest weight of the entropy of predictions on the target
     self_training: Amount = 1.0  # and of own predictions as labels of images changed strongly
     confidence: Share = 0.95  # probability from which a prediction is taken for a label
+    teacher: Momentum = 0.0  # share of itself that a teacher keeps at each step; 0: no teacher
 
 
 @dataclass(frozen=True)
@@ -79,11 +86,12 @@ class ImprovedConfig(CDLMConfig):
     additions: Additions = Additions()
     draws_plain: bool = True  # source images are drawn, and read, as before augmentation
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(reach_table(self)["task"]) < 3:
-            raise ValueError("the additions are for a joint classifier that reads drawings, "
-                             "and whose loss reaches everybody")
+    def conflict(self) -> str:
+        """What CDLM cannot be, or choices of who is reached that the additions do not have."""
+        reached = len(reach_table(self)["task"]) == 3
+        return super().conflict() or ("" if reached else "the additions are for a joint "
+                                      "classifier that reads drawings, and whose loss reaches "
+                                      "everybody")
 
 
 def improved_table(config: ImprovedConfig, progress: float) -> dict[str, dict[str, float]]:
@@ -124,8 +132,21 @@ def own_loss(model: ImprovedCDLM, batch: DomainBatch, logits_t: Tensor, eps: Ten
     set_chunks(model, 1)
     with facing(model.encoder, "guest"):
         h = full(model.encoder(second_view(batch)).h)
-    drawn = full(model.decoder(weights.gamma1 * h + weights.gamma2 * eps))
-    return self_training_loss(full(model.classifier(drawn)), logits_t, c.confidence)
+    again = full(model.classifier(model.decoder(weights.gamma1 * h + weights.gamma2 * eps)))
+    told = taught(model, batch.x_t, eps) if model.teacher else logits_t
+    return self_training_loss(again, told, c.confidence)
+
+
+@torch.no_grad()
+def taught(model: ImprovedCDLM, x_t: Tensor, eps: Tensor) -> Tensor:
+    """What the teacher reads from its translations of target images, as logits (B, classes),
+    after it has followed the model by a step."""
+    pupils, weights = (model.encoder, model.decoder, model.classifier), model.config.weights
+    follow(model.teacher, pupils, model.config.additions.teacher)
+    encoder, decoder, classifier = model.teacher
+    with facing(encoder, "guest"):
+        h = full(encoder(x_t).h)
+    return full(classifier(decoder(weights.gamma1 * h + weights.gamma2 * eps)))
 
 
 def improved_losses(model: ImprovedCDLM, batch: DomainBatch, eps: Tensor,
@@ -151,6 +172,19 @@ def improved_losses(model: ImprovedCDLM, batch: DomainBatch, eps: Tensor,
     return objective(losses, table), losses | {"rec": rec["theta"]}
 
 
+def encoder_with(added: Additions, networks: NetworkChoices, images: Images) -> Encoder:
+    """An encoder by its settings, with what is added to it."""
+    n, x = networks, images
+    normalization = "domain" if added.domain_statistics else n.normalization
+    return Encoder(n.latent, x.channels, n.width, x.size, normalization, n.tap, n.features,
+                   n.activation, added.standardize, n.trunk)
+
+
+def teacher_of(added: Additions, *pupils: nn.Module) -> nn.ModuleList:
+    """Copies that follow networks and label for them; none where nobody asks for labels."""
+    return followers(*pupils if added.self_training and added.teacher else ())
+
+
 class ImprovedCDLM(CDLM):
     """CDLM with statistics by domain, a conditional discriminator, and sure predictions on
     translated images."""
@@ -165,12 +199,10 @@ class ImprovedCDLM(CDLM):
                  images: Images | None = None) -> None:
         super().__init__(config or ImprovedConfig(), images)
         c, networks, x = self.config.additions, self.config.networks, self.images
-        normalization = "domain" if c.domain_statistics else networks.normalization
-        self.encoder = Encoder(networks.latent, x.channels, networks.width, x.size,
-                               normalization, networks.tap, networks.features,
-                               networks.activation, c.standardize)
+        self.encoder = encoder_with(c, networks, x)
         self.discriminator = Discriminator(
             networks.latent * (x.classes if c.conditional else 1))
+        self.teacher = teacher_of(c, self.encoder, self.decoder, self.classifier)
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Learner, Method, Now, Round
-from cdlm.model.networks import TaskClassifier
-from cdlm.settings import Amount, Count, Images, Settings, Span
+from cdlm.model.networks import TaskClassifier, ungrouped
+from cdlm.settings import Amount, Images, Settings, Span, Width
 
-__all__ = ["MCD", "MCDConfig", "class_gap", "mcd_step"]
+__all__ = ["MCD", "MCDConfig", "classifier_discrepancy", "mcd_step"]
 
 
 # 12_engine: A different objective in each step: MCD
@@ -31,13 +31,17 @@ class MCDConfig(Settings):
 
     lr: Amount = 2e-4  # of Adam, for all three networks; they take batches of 128
     weight_decay: Amount = 5e-4
-    inner: Annotated[int, Span(0)] = 4  # steps C in an iteration, their "num_k"
+    inner: Annotated[int, Span(0, 1000)] = 4  # steps C in an iteration, their "num_k"
 
     weight: Amount = 1.0                # of the discrepancy; at 0 steps B and C are left out
-    width: Count = 16                   # channels of the first convolution
+    width: Width = 16                   # channels of the first convolution
+
+    def conflict(self) -> str:
+        """A width that cannot be normalized in groups."""
+        return ungrouped(self.width, 1)
 
 
-def class_gap(logits: Tensor, other: Tensor) -> Tensor:
+def classifier_discrepancy(logits: Tensor, other: Tensor) -> Tensor:
     """Mean absolute difference of two predictions by their logits (B, classes), a scalar."""
     return (logits.softmax(1) - other.softmax(1)).abs().mean()
 
@@ -86,7 +90,7 @@ def mcd_step(method: MCD, batch: DomainBatch, step: str) -> tuple[Tensor, dict[s
     heads, weight = method.heads, method.config.weight
     if step == "C":
         h_t = method.generator(batch.x_t)
-        pulled = class_gap(*(head(h_t) for head in heads))
+        pulled = classifier_discrepancy(*(head(h_t) for head in heads))
         return weight * pulled, {"pulled": pulled}
     with torch.set_grad_enabled(step == "A"):               # B holds the generator still
         h_s = method.generator(batch.x_s)
@@ -94,5 +98,5 @@ def mcd_step(method: MCD, batch: DomainBatch, step: str) -> tuple[Tensor, dict[s
     task = sum(F.cross_entropy(head(h_s), batch.y_s) for head in heads)
     if step == "A":
         return task, {"task": task}
-    gap = class_gap(*(head(h_t) for head in heads))
+    gap = classifier_discrepancy(*(head(h_t) for head in heads))
     return task - weight * gap, {"gap": gap}

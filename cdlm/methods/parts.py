@@ -6,14 +6,24 @@ Generated from book/src/77_recipe.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
 
-__all__ = ["conditioned", "prediction_entropy", "ramp", "second_view", "self_training_loss"]
+__all__ = [
+    "conditioned",
+    "follow",
+    "followers",
+    "prediction_entropy",
+    "ramp",
+    "second_view",
+    "self_training_loss",
+]
 
 
 # 77_recipe: Features with their classes
@@ -60,3 +70,21 @@ def second_view(batch: DomainBatch) -> Tensor:
         raise ValueError("self-training needs every target image a second time: "
                          "give the training a strong augmentation")
     return batch.x_t_again
+
+
+# 77_recipe: From a slower teacher
+
+def followers(*networks: nn.Module) -> nn.ModuleList:
+    """Copies of networks, to follow them; no gradient trains these."""
+    return nn.ModuleList(deepcopy(network).requires_grad_(False) for network in networks)
+
+
+@torch.no_grad()
+def follow(copies: Iterable[nn.Module], networks: Iterable[nn.Module], keep: float) -> None:
+    """Let each weight of the copies keep a share ``keep`` of itself and take the rest from the
+    network's; buffers become the network's."""
+    for copy, network in zip(copies, networks, strict=True):
+        for own, other in zip(copy.parameters(), network.parameters(), strict=True):
+            own.lerp_(other, 1 - keep)
+        for own, other in zip(copy.buffers(), network.buffers(), strict=True):
+            own.copy_(other)

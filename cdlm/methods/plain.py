@@ -6,7 +6,6 @@ Generated from book/src/77_recipe.md by `make sync`: edit there, not here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Learner, Method, Now, linear_decay
-from cdlm.methods.cdlm import full, objective
-from cdlm.methods.improved import Additions
+from cdlm.methods.cdlm import NetworkChoices, fit_components, full, objective
+from cdlm.methods.improved import Additions, encoder_with, teacher_of
 from cdlm.methods.parts import (
     conditioned,
+    follow,
     prediction_entropy,
     ramp,
     second_view,
@@ -25,9 +25,9 @@ from cdlm.methods.parts import (
 )
 from cdlm.model.gradients import reversal_strength, reverse_gradient
 from cdlm.model.losses import adversarial_loss
-from cdlm.model.networks import Discriminator, Encoder
+from cdlm.model.networks import Discriminator, Encoder, ungrouped
 from cdlm.model.normalization import facing, set_chunks
-from cdlm.settings import Amount, Count, Images, Momentum, Number, Settings
+from cdlm.settings import Amount, Images, Momentum, Number, Settings
 
 __all__ = ["Plain", "PlainConfig", "plain_networks", "plain_table"]
 
@@ -43,13 +43,16 @@ class PlainConfig(Settings):
                                      self_training=0.0)
     # greatest strength of the gradient reversal; 0 is training on the source alone
     reversal: Number = 0.0
-    # where there are no statistics by domain
-    normalization: Literal["group", "batch", "none"] = "group"
+    networks: NetworkChoices = NetworkChoices()
     lr_phi: Amount = 0.05               # of the encoder, by SGD with momentum
     lr_theta: Amount = 1e-3             # of classifier and discriminator, by Adam
     momentum: Momentum = 0.9
-    width: Count = 16
-    latent: Count = 32
+
+    def conflict(self) -> str:
+        """A width that cannot be normalized in groups."""
+        c = self.networks
+        grouped = c.normalization == "group" and not self.additions.domain_statistics
+        return ungrouped(c.width, 3) if grouped else ""
 
 
 def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, float]]:
@@ -61,20 +64,18 @@ def plain_table(config: PlainConfig, progress: float) -> dict[str, dict[str, flo
             "own": dict.fromkeys(("phi", "theta_T"), c.self_training * ramp(progress))}
 
 
-def plain_networks(config: PlainConfig,
-                   images: Images) -> tuple[Encoder, nn.Sequential, Discriminator]:
-    """Encoder, classifier and discriminator of a method without a decoder; what makes codes
-    of features is never trained."""
-    added = config.additions
-    normalization = "domain" if added.domain_statistics else config.normalization
-    encoder = Encoder(config.latent, images.channels, config.width, images.size, normalization,
-                      standardize=added.standardize)
+def plain_networks(config: PlainConfig, images: Images) -> tuple[
+        Encoder, nn.Sequential, Discriminator, nn.ModuleList]:
+    """Encoder, classifier, discriminator and teacher of a method without a decoder; what makes
+    codes of features is never trained."""
+    added, latent = config.additions, config.networks.latent
+    encoder = encoder_with(added, config.networks, images)
     for head in (encoder.mu, encoder.log_sigma):
         head.requires_grad_(False)  # codes are for a decoder
-    classifier = nn.Sequential(nn.Linear(config.latent, 128), nn.ReLU(),
+    classifier = nn.Sequential(nn.Linear(latent, 128), nn.ReLU(),
                                nn.Linear(128, images.classes))
-    compared = config.latent * (images.classes if added.conditional else 1)
-    return encoder, classifier, Discriminator(compared)
+    compared = latent * (images.classes if added.conditional else 1)
+    return encoder, classifier, Discriminator(compared), teacher_of(added, encoder, classifier)
 
 
 class Plain(Method):
@@ -91,7 +92,7 @@ class Plain(Method):
                  images: Images | None = None) -> None:
         super().__init__()
         self.config, self.images = config or PlainConfig(), images or Images()
-        self.encoder, self.classifier, self.discriminator = plain_networks(
+        self.encoder, self.classifier, self.discriminator, self.teacher = plain_networks(
             self.config, self.images)
 
     def learners(self) -> list[Learner]:
@@ -102,6 +103,11 @@ class Plain(Method):
         return [Learner("phi", encoder, c.lr_phi, "sgd", c.momentum, linear_decay), *(
             Learner(name, tuple(part.parameters()), c.lr_theta, schedule=linear_decay)
             for name, part in (("theta_T", self.classifier), ("xi", self.discriminator)))]
+
+    def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
+        """Fit the principal components, if h is made from them; both are bytes (N, C,
+        H, W)."""
+        fit_components(self, source_images, target_images)
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
@@ -115,6 +121,17 @@ class Plain(Method):
     def logits(self, x: Tensor) -> Tensor:
         """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
         return self.classifier(self.features(x))
+
+
+@torch.no_grad()
+def plain_taught(method: Plain, x_t: Tensor) -> Tensor:
+    """What the teacher says of target images, as logits (B, classes), after it has followed
+    the method by a step."""
+    pupils, keep = (method.encoder, method.classifier), method.config.additions.teacher
+    follow(method.teacher, pupils, keep)
+    encoder, classifier = method.teacher
+    with facing(encoder, "guest"):
+        return full(classifier(full(encoder(x_t).h)))
 
 
 def plain_losses(method: Plain, batch: DomainBatch,
@@ -135,8 +152,9 @@ def plain_losses(method: Plain, batch: DomainBatch,
                           logits.new_zeros(()))
     if c.self_training:
         set_chunks(method.encoder, 1)
+        told = plain_taught(method, batch.x_t) if method.teacher else logits_t
         with facing(method.encoder, "guest"):
-            own = self_training_loss(full(method.logits(second_view(batch))), logits_t,
+            own = self_training_loss(full(method.logits(second_view(batch))), told,
                                      c.confidence)
     losses = {"task": task, "adv": adv, "entropy": entropy, "own": own}
     return objective(losses, plain_table(method.config, progress)), losses

@@ -5,7 +5,6 @@ Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 
 from cdlm.data.augment import Augment
@@ -17,7 +16,7 @@ from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig
 from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.plain import Plain, PlainConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
-from cdlm.settings import Settings, from_flat
+from cdlm.settings import Settings, from_flat, quoted
 
 __all__ = ["METHODS", "build_augment", "build_config"]
 
@@ -40,24 +39,18 @@ def build_config(method: str, settings: dict[str, object]) -> Settings:
     Raises RunError for unknown methods and names, wrong types and values.
     """
     if method not in METHODS:
-        raise RunError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
-    try:
-        return from_flat(METHODS[method][1], settings)
-    except ValueError as error:
-        raise RunError(f"{method}: {error}") from None
+        raise RunError(f"unknown method {quoted(method)}; known: {', '.join(METHODS)}")
+    return from_flat(METHODS[method][1], settings)
 
 
 def build_augment(settings: dict[str, float]) -> Augment | None:
     """The random changes of a run, None for none.
 
-    Raises RunError for names there are not and for what is not a number.
+    Raises RunError for names there are not and for what they cannot be.
     """
     known = [change.name for change in fields(Augment)]
-    for name, value in settings.items():
+    for name in settings:
         if name not in known:
             raise RunError(
-                f"images cannot be augmented by {name!r}; there is: {', '.join(known)}")
-        if type(value) not in (int, float) or not 0 <= value < math.inf:
-            raise RunError(
-                f"augmentation {name} must be a number that is not negative, not {value!r}")
+                f"images cannot be augmented by {quoted(name)}; there is: {', '.join(known)}")
     return Augment(**settings) if settings else None

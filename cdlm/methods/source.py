@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Learner, Method, Now
-from cdlm.model.networks import TaskClassifier
-from cdlm.settings import Amount, Count, Images, Settings
+from cdlm.model.networks import TaskClassifier, ungrouped
+from cdlm.settings import Amount, Images, Settings, Width
 
 __all__ = ["SourceConfig", "SourceOnly"]
 
@@ -24,8 +24,12 @@ __all__ = ["SourceConfig", "SourceOnly"]
 class SourceConfig(Settings):
     """Settings of source-only training."""
 
-    width: Count = 16               # channels of the first convolution
+    width: Width = 16               # channels of the first convolution
     lr: Amount = 1e-3               # step size of Adam
+
+    def conflict(self) -> str:
+        """A width that cannot be normalized in groups."""
+        return ungrouped(self.width, 1)
 
 
 class SourceOnly(Method):

@@ -1,7 +1,7 @@
 """Who is reached by what: gradient reversal, a seam between two networks, gradients for some parameters only.
 
-Generated from book/src/40_cdlm.md, book/src/72_algorithm.md by `make sync`: edit there, not
-here.
+Generated from book/src/35_adversary.md, book/src/40_cdlm.md, book/src/72_algorithm.md by `make
+sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-# 40_cdlm: The discriminator, and how to learn against it
+# 35_adversary: The sign is turned around
 
 class GradientReversal(torch.autograd.Function):
     """The identity forward; backward, the gradient times ``-strength``."""
@@ -44,6 +44,8 @@ def reverse_gradient(x: Tensor, strength: float = 1.0) -> Tensor:
     (Ganin et al., 2016)."""
     return GradientReversal.apply(x, strength)
 
+
+# 35_adversary: A slow start
 
 def reversal_strength(progress: float, maximum: float = 1.0) -> float:
     """Warm-up of the reversal: 0 at ``progress`` 0, close to ``maximum`` from about a half of

@@ -1,7 +1,7 @@
 """Reconstruction, Kullback-Leibler, adversarial and consistency losses, with their reductions explicit.
 
-Generated from book/src/20_vae.md, book/src/40_cdlm.md, book/src/54_objective.md by `make
-sync`: edit there, not here.
+Generated from book/src/20_vae.md, book/src/35_adversary.md, book/src/40_cdlm.md,
+book/src/54_objective.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def elbo(x_hat: Tensor, x: Tensor, mu: Tensor, sigma: Tensor, variance: float = 
             - kl_divergence(mu, sigma))
 
 
-# 40_cdlm: The discriminator, and how to learn against it
+# 35_adversary: Two clouds and a guesser
 
 def adversarial_loss(logits_s: Tensor, logits_t: Tensor) -> Tensor:
     """Cross-entropy of the domain guess: the negative of Eq. 19, and Eq. 24 without its

@@ -1,16 +1,18 @@
 """Encoder with its three heads, decoder, discriminator, task classifier.
 
 Generated from book/src/10_domain_shift.md, book/src/20_vae.md,
-book/src/30_transfer_latent_space.md, book/src/40_cdlm.md, book/src/70_networks.md by `make
-sync`: edit there, not here.
+book/src/30_transfer_latent_space.md, book/src/35_adversary.md, book/src/70_networks.md by
+`make sync`: edit there, not here.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdlm.model.normalization import ChunkedBatchNorm, DomainBatchNorm, standardized
@@ -22,30 +24,49 @@ __all__ = [
     "Encoded",
     "Encoder",
     "PCAFeatures",
+    "ResidualBlock",
+    "ResidualDecoder",
+    "ResidualTrunk",
     "TaskClassifier",
     "conv_block",
     "deconv_block",
     "feature_activation",
     "halving_blocks",
     "halvings",
+    "networks_of",
     "norm",
     "note_whether_fitted",
     "principal_components",
+    "stage_widths",
     "tap_of_table5",
     "tap_place",
+    "ungrouped",
 ]
 
 
 # 10_domain_shift: The network
+
+def ungrouped(width: int, doublings: int = 0) -> str:
+    """Why convolutions of ``width`` channels and more, doubled so often, cannot be normalized
+    in equal groups of about sixteen; "" if they can."""
+    for channels in (width * 2**i for i in range(doublings + 1)):
+        if channels % (groups := max(1, channels // 16)):
+            return (f"{channels} channels cannot be normalized in {groups} equal groups; "
+                    "choose a width that is a multiple of 16")
+    return ""
+
 
 def norm(channels: int, kind: str = "group") -> nn.Module:
     """Normalization of (B, channels, H, W) over groups of sixteen channels of one image, over
     the batch, or "none".
 
     "domain" is over the batch too, by each domain's own statistics. Only with these two does
-    what an image becomes depend on the images beside it. Raises ValueError for other kinds.
+    what an image becomes depend on the images beside it. Raises ValueError for other kinds,
+    and for channels that cannot be grouped.
     """
     if kind == "group":
+        if wrong := ungrouped(channels):
+            raise ValueError(wrong)
         return nn.GroupNorm(max(1, channels // 16), channels)
     if kind == "none":
         return nn.Identity()
@@ -181,16 +202,17 @@ class Encoder(nn.Module):
 
     ``tap`` says which convolution h is read from, "conv1", "conv2", ... or "last"; with
     ``features="pca"`` it is read from the image, and ``encoder.h.fit(images)`` has to come
-    first. With ``standardize`` each image is given mean 0 and deviation 1 before all else.
-    Raises ValueError for what there is not.
+    first. With ``standardize`` each image is given mean 0 and deviation 1 before all else;
+    ``trunk`` is "unit" or "residual". Raises ValueError for what there is not.
     """
 
     def __init__(self, latent: int = 32, channels: int = 1, width: int = 16, size: int = 28,
                  normalization: str = "group", tap: str = "last", features: str = "deep",
-                 activation: str = "sigmoid", standardize: bool = False) -> None:
+                 activation: str = "sigmoid", standardize: bool = False,
+                 trunk: str = "unit") -> None:
         super().__init__()
         self.standardize = standardize
-        self.trunk = ConvTrunk(channels, width, size, normalization)
+        self.trunk = networks_of(trunk)[0](channels, width, size, normalization)
         self.mu, self.log_sigma = (nn.Linear(self.trunk.features, latent) for _ in range(2))
         # the convolution that h is read from
         self.tap = tap_place(tap, features, len(self.trunk.sizes))
@@ -204,14 +226,14 @@ class Encoder(nn.Module):
         """Encode images ``x`` (batch, channels, size, size) in [-1, 1]."""
         x = standardized(x) if self.standardize else x
         activations = self.trunk.activations(x)
-        features = activations[-1].flatten(1)               # h', (batch, 8 * width)
+        features = activations[-1].flatten(1)               # h', (batch, trunk.features)
         log_sigma = self.log_sigma(features).clamp(-6, 3)
         read = x if isinstance(self.h, PCAFeatures) else activations[self.tap]
         return Encoded(self.mu(features), log_sigma.exp(),
                        self.squash(self.h(read.flatten(1))))
 
 
-# 40_cdlm: The discriminator, and how to learn against it
+# 35_adversary: Two clouds and a guesser
 
 class Discriminator(nn.Module):
     """Two-layer perceptron $\\Xi$: features (batch, latent) to one logit each, (batch,);
@@ -337,3 +359,75 @@ class PCAFeatures(nn.Module):
             raise RuntimeError(
                 "these PCA features are not fitted: call fit(images) before encoding")
         return (x.flatten(1) - self.mean) @ self.components.T / self.scale
+
+
+# 70_networks: Residual blocks
+
+class ResidualBlock(nn.Module):
+    """Two kernels of 3 and a way around them: (N, c_in, H, W) to (N, c_out, H', W'), where H'
+    is H / stride, rounded up."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int = 1,
+                 normalization: str = "group") -> None:
+        super().__init__()
+        self.residual = nn.Sequential(conv_block(c_in, c_out, 3, stride, 1, normalization),
+                                      nn.Conv2d(c_out, c_out, 3, padding=1),
+                                      norm(c_out, normalization))
+        self.shortcut = nn.Identity() if stride == 1 and c_in == c_out else nn.Sequential(
+            nn.Conv2d(c_in, c_out, 1, stride), norm(c_out, normalization))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.shortcut(x) + self.residual(x), 0.01)
+
+
+def stage_widths(width: int, size: int) -> list[int]:
+    """Channels at each side of a residual trunk, from half the image down to 4 pixels."""
+    return [width * min(2**i, 4) for i in range(halvings(size) + 1)]
+
+
+class ResidualTrunk(nn.Sequential):
+    """What ConvTrunk is, made of residual blocks: images (N, channels, size, size) in [-1, 1]
+    to features h' (N, ``features``)."""
+
+    activations = ConvTrunk.activations
+
+    def __init__(self, channels: int = 1, width: int = 16, size: int = 28,
+                 normalization: str = "group") -> None:
+        counts = stage_widths(width, size)
+        halving = [ResidualBlock(a, b, 2, normalization) for a, b in pairwise(counts)]
+        halving[-1] = nn.Sequential(halving[-1], nn.AdaptiveAvgPool2d(1))  # (N, 4w, 1, 1)
+        super().__init__(conv_block(channels, width, 5, 2, 2, normalization),
+                         ResidualBlock(width, width, 1, normalization), *halving, nn.Flatten())
+        self.features = counts[-1]
+        sides = [math.ceil(size / 2 ** (i + 1)) for i in range(len(halving))]
+        self.sizes = [width * sides[0] ** 2,
+                      *(c * side**2 for c, side in zip(counts, sides)), self.features]
+
+
+class ResidualDecoder(nn.Sequential):
+    """What Decoder is, the way back of ResidualTrunk: codes z (N, latent) to images
+    (N, channels, size, size) in [-1, 1]."""
+
+    def __init__(self, latent: int = 32, channels: int = 1, width: int = 16, size: int = 28,
+                 normalization: str = "group") -> None:
+        counts = stage_widths(width, size)[::-1]
+        stages = [deconv_block(latent, counts[0], 4, normalization=normalization),
+                  ResidualBlock(counts[0], counts[0], 1, normalization)]  # (N, 4w, 4, 4)
+        for stage, (a, b) in enumerate(pairwise(counts)):
+            kernel = 3 if size == 28 and stage == 0 else 4  # from 4 to 7 pixels, or double
+            stages += [deconv_block(a, b, kernel, 2, 1, normalization),
+                       ResidualBlock(b, b, 1, normalization)]
+        super().__init__(nn.Unflatten(1, (latent, 1, 1)), *stages,
+                         deconv_block(width, width, 4, 2, 1, normalization),
+                         nn.Conv2d(width, channels, 1), nn.Tanh())
+
+
+def networks_of(trunk: str) -> tuple[type[nn.Sequential], type[nn.Sequential]]:
+    """A trunk and the decoder to match: "unit", the four convolutions, or "residual".
+
+    Raises ValueError for other words.
+    """
+    known = {"unit": (ConvTrunk, Decoder), "residual": (ResidualTrunk, ResidualDecoder)}
+    if trunk not in known:
+        raise ValueError(f'trunk is {trunk!r}; it must be "unit" or "residual"')
+    return known[trunk]

@@ -5,7 +5,9 @@ Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import torch
 
@@ -14,9 +16,17 @@ from cdlm.domains.catalog import CATALOG, SIZES, check_classes, in_color, open_d
 from cdlm.files import RunError
 from cdlm.methods.base import Method
 from cdlm.methods.registry import METHODS, build_config
-from cdlm.settings import Images
+from cdlm.settings import Count, Images, Seed, Span, check_fields
 
-__all__ = ["RunSpec", "build_method", "found_size", "load_pair", "open_at", "sizes_of"]
+__all__ = [
+    "RunSpec",
+    "build_method",
+    "found_size",
+    "load_pair",
+    "located",
+    "open_at",
+    "sizes_of",
+]
 
 
 # 74_runs: What defines a run
@@ -25,15 +35,16 @@ __all__ = ["RunSpec", "build_method", "found_size", "load_pair", "open_at", "siz
 class RunSpec:
     """Everything that a run follows from.
 
-    ``settings`` are fields of the method's config that differ from its defaults.
+    ``settings`` are fields of the method's config that differ from its defaults. Raises
+    SettingError for what the annotation of a field does not allow.
     """
 
     method: str
     source: str
     target: str
-    seed: int = 0
-    steps: int = 1500
-    batch_size: int = 64
+    seed: Seed = 0
+    steps: Annotated[int, Span(1, 10**9)] = 1500
+    batch_size: Count = 64
     settings: dict[str, float | int | bool | str] = field(default_factory=dict)
     # of the data: "sample", "full", "partial", "best", or one for each, as "sample,full"
     size: str = "sample"
@@ -42,6 +53,9 @@ class RunSpec:
     augment: dict[str, float] = field(default_factory=dict)
     # and to those target images that come a second time, if any
     strong: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 # 74_runs: The data of a run
@@ -53,6 +67,13 @@ def open_at(name: str, size: str) -> OpenedDomain:
         return open_domain(name, "full",
                            **(CATALOG[name].partial or {} if name in CATALOG else {}))
     return open_domain(name, size)
+
+
+def located(name: str) -> str:
+    """A domain as a stored run names it: one of the catalog by its name, a folder by its
+    absolute path, so that it is found from anywhere."""
+    path = os.path.abspath(os.path.expanduser(name))
+    return path if name not in CATALOG and os.path.exists(path) else name
 
 
 def sizes_of(spec: RunSpec) -> tuple[str, str]:
@@ -103,8 +124,14 @@ def load_pair(spec: RunSpec) -> tuple[OpenedDomain, OpenedDomain]:
 
 def build_method(spec: RunSpec, source: Domain) -> Method:
     """The method of a run for images like those of ``source``, its weights initialized from
-    the seed."""
+    the seed.
+
+    Raises RunError for settings that are not for images of this size.
+    """
     config = build_config(spec.method, spec.settings)
     images = Images(source.channels, source.train.images.shape[-1], len(source.classes))
     torch.manual_seed(spec.seed)
-    return METHODS[spec.method][0](config, images)
+    try:
+        return METHODS[spec.method][0](config, images)
+    except ValueError as error:
+        raise RunError(f"{error} (images of {images.size} pixels)") from None

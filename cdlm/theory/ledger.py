@@ -15,6 +15,8 @@ from importlib import import_module, resources
 from pathlib import Path
 
 from cdlm.closure import Library, Place, closure, find
+from cdlm.files import RunError, read_json
+from cdlm.shapes import LedgerFile
 from cdlm.theory.equations import Equation
 
 __all__ = [
@@ -180,15 +182,13 @@ LEDGER = PACKAGE / "theory" / "ledger.json"
 
 def read_ledger(path: Path = LEDGER) -> dict:
     """The recorded outcomes: "provenance", and "equations" by number. Raises LedgerError."""
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-        return {"provenance": recorded["provenance"], "equations": dict(recorded["equations"])}
-    except FileNotFoundError:
+    if not path.exists():
         raise LedgerError(f"{path.name} is missing; `make ledger` in a checkout runs the "
-                          "tests and writes it") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LedgerError(f"{path.name} cannot be read ({type(error).__name__}); "
-                          "`make ledger` writes it anew") from None
+                          "tests and writes it")
+    try:
+        return read_json(path, LedgerFile)
+    except RunError as error:
+        raise LedgerError(f"{error}: `make ledger` writes it anew") from None
 
 
 def rows(recorded: dict | None = None) -> list[Row]:

@@ -21,6 +21,7 @@ from cdlm.data.batches import DomainBatch, by_class, draw_numbers, draw_pair, no
 from cdlm.data.domain import Domain, Split, checksum
 from cdlm.methods.base import Trainable, draw_noise
 from cdlm.model.normalization import facing
+from cdlm.provenance import provenance
 from cdlm.settings import flat
 from cdlm.training.checkpoints import (
     Checkpoint,
@@ -44,6 +45,7 @@ __all__ = [
     "draws_by_class",
     "last_good",
     "load_optimizer",
+    "maker_of",
     "order_of",
     "own_labels",
     "random_states",
@@ -53,6 +55,7 @@ __all__ = [
     "share_of",
     "train",
     "trainer_state",
+    "with_maker",
 ]
 
 
@@ -256,18 +259,53 @@ def run_identity(method: Trainable, source: Domain, target: Domain,
     return json.loads(json.dumps({"method": type(method).__name__} | asked | images | how))
 
 
+# 73_long_runs: Who made it
+
+def maker_of(loop: Loop, team: Team) -> dict[str, object]:
+    """Code, versions, hardware and engine by which this process trains."""
+    engine = {"device": loop.device, "processes": team.size,
+              "channels_last": loop.channels_last, "compile": loop.compile}
+    return provenance(loop.device) | {"engine": engine}
+
+
+def with_maker(makers: list[dict], maker: dict[str, object], step: int) -> list[dict]:
+    """The makers of a training that ``maker`` has taken to a step, after the others."""
+    same = makers and makers[-1] | {"until": step} == maker | {"until": step}
+    return [*(makers[:-1] if same else makers), maker | {"until": step}]
+
+
+def keeper(training: Training, loop: Loop, team: Team, run: dict[str, object],
+           begun: tuple[float, list[dict]]) -> Callable[[], None]:
+    """A function that writes the checkpoint of a training as it stands; ``begun`` is what
+    ``begin`` has returned."""
+    seconds, makers = begun
+    start = time.monotonic() - seconds
+    maker = maker_of(loop, team) if loop.checkpoint else {}
+    def write() -> None:
+        step = training.trainer.done
+        write_checkpoint(loop.checkpoint,
+                         Checkpoint(run, step, training.log, training.state(),
+                                    time.monotonic() - start, with_maker(makers, maker, step)))
+    return write
+
+
 # 73_long_runs: The loop, whole
 
-def begin(training: Training, checkpoint: Path | None, run: dict[str, object]) -> float:
+def begin(training: Training, checkpoint: Path | None,
+          run: dict[str, object]) -> tuple[float, list[dict]]:
     """Go back to the checkpoint, if there is one, or let the method prepare itself; returns
-    seconds spent before.
+    seconds spent before, and the makers of what is there.
 
-    Raises CheckpointError for a checkpoint that is damaged or belongs elsewhere.
+    Raises CheckpointError for a checkpoint that is damaged or belongs elsewhere, TrainingError
+    for images that the method cannot prepare itself by.
     """
     if checkpoint is None or not checkpoint.exists():
         images = (split.images for split in training.feed.images)
-        training.trainer.method.prepare(*images)
-        return 0.0
+        try:
+            training.trainer.method.prepare(*images)
+        except ValueError as error:
+            raise TrainingError(f"{error}: take other settings, or more images") from None
+        return 0.0, []
     stored = read_checkpoint(checkpoint, run)
     try:
         training.restore(stored.state)
@@ -276,7 +314,7 @@ def begin(training: Training, checkpoint: Path | None, run: dict[str, object]) -
                               "were they changed since? Remove it to start again, "
                               "or go on with the version that wrote it") from None
     training.log, training.kept = stored.log, training.trainer.done
-    return stored.seconds
+    return stored.seconds, stored.makers
 
 
 @contextmanager
@@ -394,16 +432,12 @@ def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
     Interrupted after the step in which an interrupt came, if a checkpoint is kept.
     """
     team, training = team or Team(), new_training(method, source, target, loop)
-    trainer, start = training.trainer, time.monotonic()
+    trainer = training.trainer
     run = run_identity(method, source, target, loop) if loop.checkpoint else {}
-    start -= begin(training, loop.checkpoint, run)
+    write = keeper(training, loop, team, run, begin(training, loop.checkpoint, run))
     trainer.forward = forward_of(method, training.feed.images, team)
     for row in training.log if report else ():
         report(row)
-    def write() -> None:
-        kept = Checkpoint(run, trainer.done, training.log, training.state(),
-                          time.monotonic() - start)
-        write_checkpoint(loop.checkpoint, kept)
     noted = noted_interrupts(loop.checkpoint is not None, patient=team.size > 1)
     with compiled(method, loop.compile), noted as interrupted:
         for step in range(trainer.done + 1, loop.steps + 1):
