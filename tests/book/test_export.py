@@ -372,7 +372,8 @@ def test_export_deletes_nothing_it_has_not_written(exported: House, content: byt
 
 
 @pytest.mark.parametrize("name", ["../../evil", "room.../evil", "/evil", "room/evil", "..evil", "room.", ".evil", "", "a.b.c",
-                                  "room.é", "room.class", "room.evil\\nx", "C:evil", "__init__", "room.2d", "evil.py\\0"])  # fmt: skip
+                                  "room.é", "room.class",
+                                  "room.evil\\nx", "C:evil", "__init__", "room.2d", "evil.py\\0"])  # fmt: skip
 def test_a_module_stays_in_the_package(house: House, name: str, capsys: pytest.CaptureFixture) -> None:
     """What is no name of a module is refused before anything is written, wherever it would lead."""
     modules = house.book / "tools/modules.toml"

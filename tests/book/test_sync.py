@@ -645,7 +645,8 @@ def test_what_is_killed_at_any_moment_is_repaired_by_the_next(house: House, tool
             assert time.monotonic() < deadline
             time.sleep(0.001)
         time.sleep(draw.random() * (0.2 if tool == "sync" else 0.02))
-        process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number % 3])
+        # While Python itself is loading, an interrupt is Python's affair.
+        process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number % 3 if number % 5 else 0])
         errors = process.communicate(timeout=120)[1].decode()
         assert "Traceback" not in errors and errors.count("\n") <= 1, errors
         half += files_of(house) != whole and first.exists()
