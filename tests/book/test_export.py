@@ -10,7 +10,7 @@ from pathlib import Path
 
 import export
 import pytest
-from conftest import ROOT, House, code
+from conftest import MODULES, ROOT, House, code
 
 import chapters
 
@@ -369,6 +369,21 @@ def test_export_deletes_nothing_it_has_not_written(exported: House, content: byt
     assert export.main([]) == 1
     assert "mine.py was not generated" in capsys.readouterr().err
     assert stray.read_bytes() == content and (exported.package / "high.py").exists()
+
+
+@pytest.mark.parametrize("name", ["../../evil", "room.../evil", "/evil", "room/evil", "..evil", "room.", ".evil", "", "a.b.c",
+                                  "room.é", "room.class",
+                                  "room.evil\\nx", "C:evil", "__init__", "room.2d", "evil.py\\0"])  # fmt: skip
+def test_a_module_stays_in_the_package(house: House, name: str, capsys: pytest.CaptureFixture) -> None:
+    """What is no name of a module is refused before anything is written, wherever it would lead."""
+    modules = house.book / "tools/modules.toml"
+    modules.write_text(f'[modules]\n"{name}" = "Evil."\n' + MODULES.partition("\n")[2], encoding="utf-8")
+    house.write("10_a", code("x = 1", "export:low"), code("y = 1", f"export:{name}") if "\\" not in name and name else "Words.")
+    before = {path: path.read_bytes() for path in house.root.parent.rglob("*") if path.is_file()}
+    assert export.main([]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ") and message.count("\n") == 1
+    assert {path: path.read_bytes() for path in house.root.parent.rglob("*") if path.is_file()} == before
 
 
 def test_command_line_says_what_is_wrong_without_a_traceback(house: House) -> None:
