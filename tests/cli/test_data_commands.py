@@ -38,7 +38,7 @@ def run(*words: object) -> subprocess.CompletedProcess:
 
 
 def lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if "%|" not in line]          # without the progress bar
+    return [line for line in text.splitlines() if "%|" not in line]  # without the progress bar
 
 
 def test_train_leaves_out_what_fetch_leaves_out(no_data: Path, tmp_path: Path) -> None:
@@ -96,7 +96,12 @@ def test_what_is_not_there(no_data: Path, tmp_path: Path, words: list[str], mess
 
 def test_a_mistyped_data_folder_ends_every_command(no_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CDLM_DATA", str(tmp_path / "dta"))
-    for words in (("train", "mnist", "optdigits", "--out", tmp_path / "run", *SMALL), ("data", "list"), ("data", "fetch", "mnist"), ("data", "info", "mnist")):
+    for words in (
+        ("train", "mnist", "optdigits", "--out", tmp_path / "run", *SMALL),
+        ("data", "list"),
+        ("data", "fetch", "mnist"),
+        ("data", "info", "mnist"),
+    ):
         assert_one_line(run(*words), "CDLM_DATA names ")
 
 
@@ -117,7 +122,9 @@ def test_names_that_are_no_unicode_and_names_with_escapes_are_printed_as_such(no
     (pets / "dog/00\x1b[2J\n.png").write_bytes(b"broken")
     done = subprocess.run([sys.executable, "-m", "cdlm", "data", "fetch", str(pets)], capture_output=True, text=True, timeout=600)
     assert_one_line(done, r"00\x1b[2J\n.png cannot be used as an image")
-    done = subprocess.run([sys.executable, "-m", "cdlm", "data", "fetch", str(pets), "--skip-damaged"], capture_output=True, timeout=600)
+    done = subprocess.run(
+        [sys.executable, "-m", "cdlm", "data", "fetch", str(pets), "--skip-damaged"], capture_output=True, timeout=600
+    )
     assert done.returncode == 0 and b"full set, 10 + 2" in done.stdout and b"\x1b" not in done.stderr
 
 
@@ -139,4 +146,9 @@ def test_the_list_counts_what_is_there(no_data: Path, tmp_path: Path) -> None:
         content = bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + bytes(int(np.prod(shape)))
         (tmp_path / "mnist" / name.replace("-idx", ".idx")).write_bytes(content)
     rows = {row["name"]: row for row in json.loads(run("data", "list", "--root", tmp_path, "--json").stdout)}
-    assert (rows["mnist"]["here"], rows["mnist"]["train"], rows["mnist"]["test"], rows["mnist"]["whole"]) == ("full", 6, 4, [60000, 10000])
+    assert (rows["mnist"]["here"], rows["mnist"]["train"], rows["mnist"]["test"], rows["mnist"]["whole"]) == (
+        "full",
+        6,
+        4,
+        [60000, 10000],
+    )
