@@ -21,12 +21,22 @@ from PIL import Image
 
 from cdlm.data import archives, cache
 from cdlm.data import search as search_module
-from cdlm.data.archives import DamagedError, DataError, DataNote, is_hidden, printable, read_bounded, read_usps, unpack_archive, user_path
+from cdlm.data.archives import (
+    DamagedError,
+    DataError,
+    DataNote,
+    is_hidden,
+    printable,
+    read_bounded,
+    read_usps,
+    unpack_archive,
+    user_path,
+)
 from cdlm.data.cache import cache_root, remembered, sweep_places, working_place
 from cdlm.data.domain import UnknownDomainError, checksum
 from cdlm.data.pictures import PICTURE_ENDINGS, PICTURE_FORMATS, natural, picture_files, read_picture
 from cdlm.data.search import NotFoundError, RemoteFile, download_file, find_below
-from cdlm.domains.catalog import check_classes, open_domain, open_folder, overview
+from cdlm.domains.catalog import check_classes, domain_info, open_domain, open_folder, overview
 from cdlm.domains.digits import IDX_FILES, find_photos, idx_file, photo_files
 
 APPLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        " + b"\0" * 100
@@ -60,7 +70,18 @@ PETS = ([0, 1, 2, 3, 60, 61, 62, 63], [4, 64], ("cat", "dog"))
 
 
 def test_one_rule_of_what_is_hidden() -> None:
-    for name in ("._x.png", "__MACOSX", ".DS_Store", ".ipynb_checkpoints", "Thumbs.db", "thumbs.DB", "desktop.ini", "x.png~", "@eaDir", ".git"):
+    for name in (
+        "._x.png",
+        "__MACOSX",
+        ".DS_Store",
+        ".ipynb_checkpoints",
+        "Thumbs.db",
+        "thumbs.DB",
+        "desktop.ini",
+        "x.png~",
+        "@eaDir",
+        ".git",
+    ):
         assert is_hidden(name), name
     for name in ("x.png", "cat", "_x", "__init__", "thumbs", "~x", "Icon.png"):
         assert not is_hidden(name), name
@@ -90,7 +111,10 @@ def test_leftovers_are_no_photographs_and_no_archive_members(no_data: Path, tmp_
     for part in ("train", "test"):
         for number in (100, 9):
             picture(tmp_path / "b" / part / f"{number}.jpg")
-    assert [p.name for p in photo_files(find_photos(tmp_path / "b") / "train")] == ["100.jpg", "9.jpg"]     # as ever: order decides patches
+    assert [p.name for p in photo_files(find_photos(tmp_path / "b") / "train")] == [
+        "100.jpg",
+        "9.jpg",
+    ]  # as ever: order decides patches
     folder = classes(tmp_path / "pets")
     with zipfile.ZipFile(tmp_path / "mac.zip", "w") as archive:
         for path in sorted(folder.rglob("*.png")):
@@ -120,14 +144,24 @@ def test_several_collections_are_no_classes(no_data: Path, tmp_path: Path) -> No
     classes(tmp_path / "turned/dog", ("train", "test"))
     with pytest.raises(DataError, match="put the classes below these"):
         open_folder(tmp_path / "turned")
-    for name in ("cat", "dog"):                                             # a class may have folders of its own
+    for name in ("cat", "dog"):  # a class may have folders of its own
         picture(tmp_path / "deep" / name / "images/a/1.png")
         picture(tmp_path / "deep" / name / "images/b.png")
     assert open_folder(tmp_path / "deep").classes == ("cat", "dog")
 
 
-@pytest.mark.parametrize("pair", [("train", "test"), ("training", "testing"), ("Train", "Test"), ("train", "val"), ("train", "valid"),
-                                  ("TRAIN", "VALIDATION"), ("train", "dev")])
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("train", "test"),
+        ("training", "testing"),
+        ("Train", "Test"),
+        ("train", "val"),
+        ("train", "valid"),
+        ("TRAIN", "VALIDATION"),
+        ("train", "dev"),
+    ],
+)
 def test_splits_by_their_usual_names(no_data: Path, tmp_path: Path, pair: tuple[str, str]) -> None:
     classes(tmp_path / "set" / pair[0], count=3)
     classes(tmp_path / "set" / pair[1], count=1)
@@ -157,9 +191,9 @@ def test_what_is_left_out_beside_splits_is_said_and_what_is_unclear_refused(no_d
 def test_links_are_followed_and_loops_refused(no_data: Path, tmp_path: Path) -> None:
     real, folder = classes(tmp_path / "real"), tmp_path / "pets"
     folder.mkdir()
-    (folder / "cat").symlink_to(real / "cat")                               # a class that is a link
+    (folder / "cat").symlink_to(real / "cat")  # a class that is a link
     (folder / "dog").mkdir()
-    (folder / "dog" / "more").symlink_to(real / "dog")                      # and one that holds a link to a folder
+    (folder / "dog" / "more").symlink_to(real / "dog")  # and one that holds a link to a folder
     assert values(folder) == PETS
     (folder / "dog" / "again").symlink_to(folder)
     with pytest.raises(DataError, match="is a link that leads back"):
@@ -181,7 +215,11 @@ def test_pipes_are_refused_and_never_read(no_data: Path, tmp_path: Path) -> None
     with pytest.warns(DataNote, match="000.png is a pipe"):
         assert values(folder, skip_damaged=True) == PETS
     os.mkfifo(tmp_path / "images.gz")
-    for work in (lambda: read_bounded(tmp_path / "images.gz"), lambda: open_folder(tmp_path / "images.gz"), lambda: open_folder("/dev/zero")):
+    for work in (
+        lambda: read_bounded(tmp_path / "images.gz"),
+        lambda: open_folder(tmp_path / "images.gz"),
+        lambda: open_folder("/dev/zero"),
+    ):
         with pytest.raises(DataError, match="is a pipe or a device"):
             work()
 
@@ -198,7 +236,7 @@ def test_folders_a_thousand_deep(no_data: Path, tmp_path: Path) -> None:
         assert [path.name for path in picture_files(tmp_path / "pets")] == ["00.png"]
     finally:
         os.chdir(here)
-        subprocess.run(["rm", "-rf", tmp_path / "pets"], check=True)        # shutil cannot
+        subprocess.run(["rm", "-rf", tmp_path / "pets"], check=True)  # shutil cannot
 
 
 def test_frames_without_zeros_are_in_the_order_of_their_numbers(no_data: Path, tmp_path: Path) -> None:
@@ -246,7 +284,9 @@ def test_names_that_are_no_unicode_and_names_that_would_move_the_cursor(no_data:
 # Archives
 
 
-def packed(folder: Path, path: Path, name: Callable[[Path], str] = lambda path: path.as_posix(), extra: tuple[str, ...] = ()) -> Path:
+def packed(
+    folder: Path, path: Path, name: Callable[[Path], str] = lambda path: path.as_posix(), extra: tuple[str, ...] = ()
+) -> Path:
     """A zip archive of the pictures below a folder; ``name`` gives their names from where they lie."""
     with zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*.png")):
@@ -336,7 +376,7 @@ def test_a_damaged_header_is_not_the_end(no_data: Path, tmp_path: Path) -> None:
     """tarfile takes it for one, and the files behind it would be missing in silence."""
     content = bytearray(tarred(classes(tmp_path / "pets"), tmp_path / "pets.tar", "pets", "w").read_bytes())
     place = content.find(b"pets/dog/03.png")
-    for wrong in (content[:place + 5] + b"#" + content[place + 6:], content[:place]):
+    for wrong in (content[: place + 5] + b"#" + content[place + 6 :], content[:place]):
         (tmp_path / "pets.tar").write_bytes(wrong)
         with pytest.raises(DamagedError, match="pets.tar is truncated or damaged"):
             open_folder(tmp_path / "pets.tar")
@@ -351,11 +391,19 @@ def test_bombs_end_early(no_data: Path, tmp_path: Path, monkeypatch: pytest.Monk
     member.size = 2**34
     announced = tarfile.TarInfo("././@LongLink")
     announced.type, announced.size = tarfile.GNUTYPE_LONGNAME, 2**30
-    for name, head in (("size.tgz", member.tobuf()), ("name.tgz", announced.tobuf(tarfile.GNU_FORMAT)), ("tail.tgz", tarfile.TarInfo("0.png").tobuf())):
+    for name, head in (
+        ("size.tgz", member.tobuf()),
+        ("name.tgz", announced.tobuf(tarfile.GNU_FORMAT)),
+        ("tail.tgz", tarfile.TarInfo("0.png").tobuf()),
+    ):
         packer = zlib.compressobj(9, zlib.DEFLATED, 31)
         (tmp_path / name).write_bytes(packer.compress(head + bytes(2**24)) + packer.flush())
-    for path, words in (("bomb.zip", "would unpack to more than"), ("size.tgz", "would unpack to more than"),
-                        ("name.tgz", "truncated or damaged"), ("tail.tgz", "truncated or damaged")):
+    for path, words in (
+        ("bomb.zip", "would unpack to more than"),
+        ("size.tgz", "would unpack to more than"),
+        ("name.tgz", "truncated or damaged"),
+        ("tail.tgz", "truncated or damaged"),
+    ):
         with pytest.raises(DamagedError, match=words):
             unpack_archive(tmp_path / path, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
@@ -364,6 +412,7 @@ def test_bombs_end_early(no_data: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_full_disk_while_unpacking_is_told(no_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
+
     path = packed(classes(tmp_path / "pets"), tmp_path / "pets.zip")
     monkeypatch.setattr(archives.shutil, "copyfileobj", full)
     with pytest.raises(DataError, match="cannot be unpacked into .*: No space left on device"):
@@ -394,17 +443,25 @@ def deep_png(path: Path, kind: int, pixels: list[list[int]], transparent: bytes 
     """A PNG of 16 bits, rows of four pixels that are the same; ``kind`` 0 is gray, 2 RGB, 4 gray with alpha, 6 RGBA."""
     row = b"\0" + b"".join(struct.pack(f">{len(p)}H", *p) for p in pixels)
     head = struct.pack(">IIBBBBB", len(pixels), 4, 16, kind, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + (chunk(b"tRNS", transparent) if transparent else b"")
-                     + chunk(b"IDAT", zlib.compress(row * 4)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + (chunk(b"tRNS", transparent) if transparent else b"")
+        + chunk(b"IDAT", zlib.compress(row * 4))
+        + chunk(b"IEND", b"")
+    )
     return path
 
 
-@pytest.mark.parametrize("kind, pixels, transparent, expected", [
-    (0, [[1000], [40000], [1000], [40000]], struct.pack(">H", 1000), [7, 155, 7, 155]),
-    (2, [[1000, 2000, 3000], [40000, 40000, 40000]] * 2, struct.pack(">3H", 1000, 2000, 3000), [7, 156, 7, 156]),
-    (4, [[1000, 0], [40000, 65535]] * 2, b"", [7, 156, 7, 156]),
-    (6, [[1000, 2000, 3000, 0], [40000, 40000, 40000, 65535]] * 2, b"", [7, 156, 7, 156]),
-])
+@pytest.mark.parametrize(
+    "kind, pixels, transparent, expected",
+    [
+        (0, [[1000], [40000], [1000], [40000]], struct.pack(">H", 1000), [7, 155, 7, 155]),
+        (2, [[1000, 2000, 3000], [40000, 40000, 40000]] * 2, struct.pack(">3H", 1000, 2000, 3000), [7, 156, 7, 156]),
+        (4, [[1000, 0], [40000, 65535]] * 2, b"", [7, 156, 7, 156]),
+        (6, [[1000, 2000, 3000, 0], [40000, 40000, 40000, 65535]] * 2, b"", [7, 156, 7, 156]),
+    ],
+)
 def test_transparency_in_sixteen_bits(tmp_path: Path, kind: int, pixels, transparent: bytes, expected: list[int]) -> None:
     path = deep_png(tmp_path / "x.png", kind, pixels, transparent)
     assert read_picture(path, None, 1, ground=7)[0, 0].tolist() == expected
@@ -416,13 +473,20 @@ def test_pictures_of_phones(tmp_path: Path) -> None:
     first.save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[second])
     assert np.abs(read_picture(tmp_path / "two.jpg").mean((1, 2)) - (200, 0, 0)).max() < 2
     turned = np.zeros((30, 40, 3), np.uint8)
-    turned[:, :20] = 255                                                    # bright on the left: on top after the turn
-    notes = (b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0c\0\0")
+    turned[:, :20] = 255  # bright on the left: on top after the turn
+    notes = (
+        b"Exif\0\0garbage",
+        b"Exif\0\0MM\0*\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0c\0\0",
+    )
     for note in notes:
         Image.fromarray(turned).save(tmp_path / "note.jpg", exif=note)
         assert read_picture(tmp_path / "note.jpg", None).shape == (3, 30, 40)
-    good = b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\x87\x69\0\x04\0\0\0\x01\xff\xff\xff\xf0" + bytes(4)
-    Image.fromarray(turned).save(tmp_path / "note.jpg", exif=good)          # a turn that is clear, beside a pointer to nowhere
+    good = (
+        b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0" + b"\x87\x69\0\x04\0\0\0\x01\xff\xff\xff\xf0" + bytes(4)
+    )
+    Image.fromarray(turned).save(tmp_path / "note.jpg", exif=good)  # a turn that is clear, beside a pointer to nowhere
     pixels = read_picture(tmp_path / "note.jpg", None, 1)[0]
     assert pixels.shape == (40, 30) and pixels[:18].min() > 240 and pixels[-18:].max() < 15
 
@@ -430,12 +494,12 @@ def test_pictures_of_phones(tmp_path: Path) -> None:
 def test_endings_are_those_that_pillow_reads(no_data: Path, tmp_path: Path) -> None:
     Image.init()
     theirs = {ending for ending, kind in Image.registered_extensions().items() if kind in PICTURE_FORMATS}
-    assert theirs - PICTURE_ENDINGS == {".pfm"}                             # floats, which are depths and no picture
+    assert theirs - PICTURE_ENDINGS == {".pfm"}  # floats, which are depths and no picture
     for number, ending in enumerate((".jfif", ".JPE", ".tga", ".jp2", ".dib", ".PNM")):
         picture(tmp_path / "p" / f"{number}{ending.lower()}", 50).rename(tmp_path / "p" / f"{number}{ending}")
     train, test, _ = values(tmp_path / "p")
     assert len(train) == 5 and len(test) == 1 and set(np.abs(np.array(train + test) - 50)) <= {0, 1}
-    (tmp_path / "p/photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")          # not read, and not passed over in silence
+    (tmp_path / "p/photo.HEIC").write_bytes(b"\0\0\0\x18ftypheic")  # not read, and not passed over in silence
     with pytest.raises(DamagedError, match="photo.HEIC cannot be used as an image"):
         open_folder(tmp_path / "p")
 
@@ -462,7 +526,7 @@ def poisoned(change: Callable[[Path], None], tmp_path: Path, no_data: Path) -> N
     change(kept)
     assert values(folder) == PETS
     before = (kept / "train_images.npy").stat().st_mtime_ns
-    assert values(folder) == PETS and (kept / "train_images.npy").stat().st_mtime_ns == before     # made anew once
+    assert values(folder) == PETS and (kept / "train_images.npy").stat().st_mtime_ns == before  # made anew once
 
 
 def flip(path: Path, place: int = -1) -> None:
@@ -471,21 +535,25 @@ def flip(path: Path, place: int = -1) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("change", [
-    lambda kept: flip(kept / "train_images.npy"),
-    lambda kept: flip(kept / "test_labels.npy", 128),
-    lambda kept: np.save(kept / "train_labels.npy", np.zeros(3, np.int64)),
-    lambda kept: np.save(kept / "train_images.npy", np.zeros((8, 4, 28, 28), np.uint8)),
-    lambda kept: np.save(kept / "train_images.npy", np.zeros((8, 1, 28, 28), np.float32)),
-    lambda kept: np.save(kept / "train_images.npy", np.load(kept / "train_images.npy")[::-1]),
-    lambda kept: flip(kept / "story.npy", 140),
-    lambda kept: (kept / "parts.json").write_text("{}"),
-    lambda kept: (kept / "parts.json").write_text("[" * 100_000),
-    lambda kept: (kept / "parts.json").write_text(json.dumps({"key": 1, "parts": {"train_images": 3}})),
-    lambda kept: (kept / "parts.json").write_text((kept / "parts.json").read_text().replace('"as"', '"is"')),
-    lambda kept: (kept / "train_images.npy").unlink(),
-    lambda kept: os.mkfifo(kept.parent / "pipe") or (kept.parent / "pipe").replace(kept / "train_images.npy"),
-], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: flip(kept / "train_images.npy"),
+        lambda kept: flip(kept / "test_labels.npy", 128),
+        lambda kept: np.save(kept / "train_labels.npy", np.zeros(3, np.int64)),
+        lambda kept: np.save(kept / "train_images.npy", np.zeros((8, 4, 28, 28), np.uint8)),
+        lambda kept: np.save(kept / "train_images.npy", np.zeros((8, 1, 28, 28), np.float32)),
+        lambda kept: np.save(kept / "train_images.npy", np.load(kept / "train_images.npy")[::-1]),
+        lambda kept: flip(kept / "story.npy", 140),
+        lambda kept: (kept / "parts.json").write_text("{}"),
+        lambda kept: (kept / "parts.json").write_text("[" * 100_000),
+        lambda kept: (kept / "parts.json").write_text(json.dumps({"key": 1, "parts": {"train_images": 3}})),
+        lambda kept: (kept / "parts.json").write_text((kept / "parts.json").read_text().replace('"as"', '"is"')),
+        lambda kept: (kept / "train_images.npy").unlink(),
+        lambda kept: os.mkfifo(kept.parent / "pipe") or (kept.parent / "pipe").replace(kept / "train_images.npy"),
+    ],
+    ids=str,
+)
 def test_a_cache_that_was_changed_is_made_anew(no_data: Path, tmp_path: Path, change) -> None:
     poisoned(change, tmp_path, no_data)
 
@@ -495,7 +563,7 @@ def test_what_killed_programs_leave_is_swept(no_data: Path) -> None:
     for name in (".toy-0123.abcd", ".unpacked-99.xyz", ".toy-4567.held"):
         (arrays / name).mkdir(parents=True)
         (arrays / name / "half.npy").write_bytes(b"x")
-    with FileLock(arrays / ".toy-4567.lock"):                               # somebody is at work on this one
+    with FileLock(arrays / ".toy-4567.lock"):  # somebody is at work on this one
         remembered("toy", {}, lambda: {"a": torch.arange(3)})
         assert (arrays / ".toy-4567.held").is_dir()
     assert not (arrays / ".toy-0123.abcd").exists() and not (arrays / ".unpacked-99.xyz").exists()
@@ -525,8 +593,12 @@ def test_long_and_odd_names_have_a_cache(no_data: Path, tmp_path: Path, recwarn:
 
 
 def test_homes_that_are_not_there(no_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for work in (lambda: user_path("~nobody-of-this-name/x"), lambda: open_domain("~nobody-of-this-name/x"), lambda: overview("~nobody-of-this-name"),
-                 lambda: open_folder("~nobody-of-this-name")):
+    for work in (
+        lambda: user_path("~nobody-of-this-name/x"),
+        lambda: open_domain("~nobody-of-this-name/x"),
+        lambda: overview("~nobody-of-this-name"),
+        lambda: open_folder("~nobody-of-this-name"),
+    ):
         with pytest.raises(DataError, match="no home folder is known for ~nobody-of-this-name"):
             work()
     for name in ("CDLM_CACHE", "CDLM_DATA"):
@@ -538,7 +610,9 @@ def test_homes_that_are_not_there(no_data: Path, monkeypatch: pytest.MonkeyPatch
 @posix
 def test_without_any_home_all_is_made_in_memory(no_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CDLM_CACHE")
-    monkeypatch.setattr(cache.platformdirs, "user_cache_path", lambda name: Path("~/.cache/cdlm"))      # as with HOME unset and no account
+    monkeypatch.setattr(
+        cache.platformdirs, "user_cache_path", lambda name: Path("~/.cache/cdlm")
+    )  # as with HOME unset and no account
     monkeypatch.chdir(tmp_path)
     folder = classes(tmp_path / "pets")
     with pytest.warns(DataNote, match="not kept in the cache .*set CDLM_CACHE"):
@@ -561,11 +635,11 @@ def test_a_mistyped_data_folder_is_no_smaller_set(no_data: Path, monkeypatch: py
     for work in (lambda: open_domain("mnist"), overview):
         with pytest.raises(DataError, match="CDLM_DATA names .*dta, which is not a folder"):
             work()
-    assert open_domain("mnist", "sample").size == "sample"                  # asked for by name
+    assert open_domain("mnist", "sample").size == "sample"  # asked for by name
 
 
 def test_a_sample_in_the_place_of_a_set_is_said(no_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn) -> None:
-    assert open_domain("mnist").size == "sample" and not recwarn            # nobody named a folder
+    assert open_domain("mnist").size == "sample" and not recwarn  # nobody named a folder
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("CDLM_DATA", str(tmp_path / "data"))
     with pytest.warns(DataNote, match=r"MNIST: not the whole set .* since no train-images-idx3-ubyte in .*data \(CDLM_DATA\)"):
@@ -576,7 +650,9 @@ def make_idx(folder: Path, name: Callable[[str], str]) -> None:
     folder.mkdir(parents=True)
     for file, count in zip(IDX_FILES, (6, 6, 4, 4)):
         shape = (count, 28, 28) if "images" in file else (count,)
-        (folder / name(file)).write_bytes(bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + bytes(int(np.prod(shape))))
+        (folder / name(file)).write_bytes(
+            bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape) + bytes(int(np.prod(shape)))
+        )
 
 
 @pytest.mark.parametrize("place", ["MNIST/raw", "mnist/raw", "mnist", "Mnist", "mnist/MNIST/raw", "."])
@@ -593,13 +669,16 @@ def test_names_of_folders_are_compared_by_letters_and_digits(tmp_path: Path) -> 
         (tmp_path / name).mkdir(parents=True)
     assert find_below(tmp_path, "fashion-mnist") == tmp_path / "Fashion_MNIST"
     assert find_below(tmp_path, "celeba/img_align_celeba") == tmp_path / "CelebA/IMG_align_celeba"
-    assert find_below(tmp_path, "") == tmp_path and find_below(tmp_path, "mnist") is None and find_below(tmp_path / "no", "") is None
+    assert (
+        find_below(tmp_path, "") == tmp_path and find_below(tmp_path, "mnist") is None and find_below(tmp_path / "no", "") is None
+    )
 
 
 def test_the_overview_counts_what_is_there(no_data: Path, tmp_path: Path) -> None:
     make_idx(tmp_path / "MNIST/raw", str)
     (tmp_path / "USPS").mkdir()
     import bz2
+
     for name, count in (("usps.bz2", 3), ("usps.t.bz2", 2)):
         (tmp_path / "USPS" / name).write_bytes(bz2.compress(b"1 1:0\n" * count))
     rows = {row["name"]: (row["here"], row["train"], row["test"]) for row in overview(tmp_path)}
@@ -612,8 +691,12 @@ def test_a_folder_that_is_not_there_is_no_unknown_domain(no_data: Path) -> None:
     for name in ("./src", "data/src", "src.zip", "~/src-that-is-not-there"):
         with pytest.raises(DataError, match="there is no folder or archive"):
             open_domain(name)
-    with pytest.raises(UnknownDomainError, match="unknown domain 'src'; known: mnist, .* a folder of images, and here is none of that name"):
+    with pytest.raises(
+        UnknownDomainError, match="unknown domain 'src'; known: mnist, .* a folder of images, and here is none of that name"
+    ):
         open_domain("src")
+    with pytest.raises(DataError, match="is a folder or a file, and no domain of the catalog"):
+        domain_info(str(no_data.parent))
 
 
 # Downloads

@@ -36,14 +36,16 @@ from cdlm.domains.catalog import open_folder
 from cdlm.domains.linemod import bop_camera, bop_crops
 
 QUICK, LONG = 60, 1500
-SECONDS = 20                    # of one example; a hang is longer
+SECONDS = 20  # of one example; a hang is longer
 
 
 @contextmanager
 def one_line(place: Path) -> Iterator[None]:
     """What happens in the block ends well, or in one printable line; and what is not asked for is not there afterwards."""
+
     def hang(*_: object) -> None:
         raise AssertionError("a hang")
+
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
     outside = set(os.listdir(place.parent))
     previous = signal.signal(signal.SIGALRM, hang)
@@ -67,16 +69,50 @@ def change(content: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
     """Bytes with parts of them replaced, cut out, doubled or put in; places are shares of the length."""
     for what, share, piece in edits:
         place = int(share * len(content))
-        content = {"put": content[:place] + piece + content[place + len(piece):], "insert": content[:place] + piece + content[place:],
-                   "cut": content[:place] + content[place + 1 + len(piece):], "end": content[:place],
-                   "double": content[:place] * 2 + content[place:]}[what]
+        content = {
+            "put": content[:place] + piece + content[place + len(piece) :],
+            "insert": content[:place] + piece + content[place:],
+            "cut": content[:place] + content[place + 1 + len(piece) :],
+            "end": content[:place],
+            "double": content[:place] * 2 + content[place:],
+        }[what]
     return content
 
 
-EDITS = st.lists(st.tuples(st.sampled_from(["put", "put", "insert", "cut", "end", "double"]), st.floats(0, 1, exclude_max=True),
-                           st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"]))), max_size=4)
-NAMES = st.lists(st.sampled_from(["..", ".", "", "a", "cat", "dog", "1.png", "C:", "~", "__MACOSX", "._x", "x" * 300, "\x1b[2J", "é", "é", "\\", "/", "d" * 40]),
-                 min_size=1, max_size=6).map("/".join)
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "put", "insert", "cut", "end", "double"]),
+        st.floats(0, 1, exclude_max=True),
+        st.one_of(st.binary(min_size=1, max_size=8), st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"])),
+    ),
+    max_size=4,
+)
+NAMES = st.lists(
+    st.sampled_from(
+        [
+            "..",
+            ".",
+            "",
+            "a",
+            "cat",
+            "dog",
+            "1.png",
+            "C:",
+            "~",
+            "__MACOSX",
+            "._x",
+            "x" * 300,
+            "\x1b[2J",
+            "é",
+            "é",
+            "\\",
+            "/",
+            "d" * 40,
+        ]
+    ),
+    min_size=1,
+    max_size=6,
+).map("/".join)
 
 
 def png(value: int = 9, size: int = 4) -> bytes:
@@ -96,15 +132,37 @@ def archive(kind: str, members: list[tuple[str, bytes]], types: list[bytes]) -> 
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as out:
         for number, (name, content) in enumerate(members):
             info = tarfile.TarInfo(name)
-            info.size, info.type, info.linkname = len(content), types[number % len(types)] if types else tarfile.REGTYPE, "/etc/passwd"
+            info.size, info.type, info.linkname = (
+                len(content),
+                types[number % len(types)] if types else tarfile.REGTYPE,
+                "/etc/passwd",
+            )
             out.addfile(info, io.BytesIO(content))
     return {"tar": bytes, "tgz": gzip.compress, "tbz": bz2.compress, "txz": lzma.compress}[kind](stream.getvalue())
 
 
-ARCHIVES = (st.sampled_from(["zip", "tar", "tgz", "tbz", "txz"]),
-            st.lists(st.tuples(NAMES, st.sampled_from([b"", b"x", bytes(600), png()])), max_size=5),
-            st.lists(st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE,
-                                      tarfile.GNUTYPE_SPARSE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, b"9"]), max_size=3), EDITS)
+ARCHIVES = (
+    st.sampled_from(["zip", "tar", "tgz", "tbz", "txz"]),
+    st.lists(st.tuples(NAMES, st.sampled_from([b"", b"x", bytes(600), png()])), max_size=5),
+    st.lists(
+        st.sampled_from(
+            [
+                tarfile.REGTYPE,
+                tarfile.DIRTYPE,
+                tarfile.SYMTYPE,
+                tarfile.LNKTYPE,
+                tarfile.FIFOTYPE,
+                tarfile.CHRTYPE,
+                tarfile.GNUTYPE_SPARSE,
+                tarfile.GNUTYPE_LONGNAME,
+                tarfile.XHDTYPE,
+                b"9",
+            ]
+        ),
+        max_size=3,
+    ),
+    EDITS,
+)
 
 
 def check_archive(place: Path, kind: str, members: list, types: list, edits: list) -> None:
@@ -113,7 +171,9 @@ def check_archive(place: Path, kind: str, members: list, types: list, edits: lis
     path.write_bytes(change(archive(kind, members, types), edits))
     with one_line(place):
         folder = unpack_archive(path, place / "in/out")
-        assert all(file.is_file() or file.is_dir() for file in folder.rglob("*")) and not any(file.is_symlink() for file in folder.rglob("*"))
+        assert all(file.is_file() or file.is_dir() for file in folder.rglob("*")) and not any(
+            file.is_symlink() for file in folder.rglob("*")
+        )
 
 
 def check_archive_as_domain(place: Path, kind: str, members: list, types: list, edits: list) -> None:
@@ -127,8 +187,11 @@ def check_archive_as_domain(place: Path, kind: str, members: list, types: list, 
         assert len(domain.train) and len(domain.test) and domain.train.images.shape[1:] == (1, 28, 28)
 
 
-PICTURES = (st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "TGA", "PCX", "SGI", "QOI", "AVIF"]),
-            st.sampled_from(["L", "RGB", "RGBA", "P", "1", "LA", "I;16"]), EDITS)
+PICTURES = (
+    st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000", "TGA", "PCX", "SGI", "QOI", "AVIF"]),
+    st.sampled_from(["L", "RGB", "RGBA", "P", "1", "LA", "I;16"]),
+    EDITS,
+)
 
 
 def check_picture(place: Path, kind: str, mode: str, edits: list) -> None:
@@ -136,7 +199,7 @@ def check_picture(place: Path, kind: str, mode: str, edits: list) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
     try:
         (Image.new("I;16", (7, 9), 900) if mode == "I;16" else noise.convert(mode)).save(stream, kind)
-    except (OSError, ValueError, KeyError, SystemError):                    # not every format has every mode
+    except (OSError, ValueError, KeyError, SystemError):  # not every format has every mode
         noise.save(stream, "PNG")
     path = place / f"x.{kind.lower()}"
     path.write_bytes(change(stream.getvalue(), edits))
@@ -160,10 +223,22 @@ def check_idx(place: Path, shape: list[int], packing: str, edits: list) -> None:
         assert len(images) == len(labels)
 
 
-JSON = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just(10**400)),
-                    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(["0", "1", "x", "obj_id"]), inner, max_size=3)), max_leaves=6)
-CHANGES = st.lists(st.tuples(st.sampled_from(["scene_gt", "scene_gt_info", "camera"]), st.integers(0, 24), st.sampled_from(
-    ["obj_id", "cam_R_m2c", "cam_t_m2c", "bbox_obj", "visib_fract", "fx", "cy", "frame", "entry", "all"]), JSON), max_size=3)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just(10**400)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(["0", "1", "x", "obj_id"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(["scene_gt", "scene_gt_info", "camera"]),
+        st.integers(0, 24),
+        st.sampled_from(["obj_id", "cam_R_m2c", "cam_t_m2c", "bbox_obj", "visib_fract", "fx", "cy", "frame", "entry", "all"]),
+        JSON,
+    ),
+    max_size=3,
+)
 
 
 def check_bop(place: Path, changes: list, edits: list) -> None:
@@ -185,7 +260,12 @@ def check_bop(place: Path, changes: list, edits: list) -> None:
             content[str(frame)] = value
         elif isinstance(content, dict) and name == "camera":
             content[key] = value
-        elif isinstance(content, dict) and isinstance(entries := content.get(str(frame)), list) and entries and isinstance(entries[0], dict):
+        elif (
+            isinstance(content, dict)
+            and isinstance(entries := content.get(str(frame)), list)
+            and entries
+            and isinstance(entries[0], dict)
+        ):
             entries[0] = value if key == "entry" else {**entries[0], key: value}
     for name, content in files.items():
         folder = place if name == "camera" else rgb.parent
@@ -211,8 +291,14 @@ def holds(kind: str, count: int, base: Path) -> None:
     check, strategies = PROPERTIES[kind]
 
     @seed(20220515)
-    @settings(max_examples=count, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False,
-              suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+    @settings(
+        max_examples=count,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
     @given(st.tuples(*strategies))
     def tried(drawn: tuple) -> None:
         around = Path(tempfile.mkdtemp(dir=base))
@@ -221,6 +307,7 @@ def holds(kind: str, count: int, base: Path) -> None:
             check(around / "place", *drawn)
         finally:
             shutil.rmtree(around, ignore_errors=True)
+
     tried()
 
 

@@ -239,8 +239,9 @@ def test_damaged_archives_leave_nothing(tmp_path: Path, name: str) -> None:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     whole = (tmp_path / name).read_bytes()
-    for wrong, words in ((whole[:-5000], "truncated or damaged"), (whole[:9000] + bytes(100) + whole[9100:], "truncated or damaged"),
-                         (WEB_PAGE, "is a web page"), (b"", "is an empty file, neither a folder of images nor an archive")):
+    cut, altered = whole[:-5000], whole[:9000] + bytes(100) + whole[9100:]
+    for wrong, words in ((cut, "truncated or damaged"), (altered, "truncated or damaged"), (WEB_PAGE, "is a web page"),
+                         (b"", "is an empty file, neither a folder of images nor an archive")):
         (tmp_path / name).write_bytes(wrong)
         with pytest.raises(DataError, match=words):
             unpack_archive(tmp_path / name, tmp_path / "out")

@@ -311,7 +311,8 @@ POSES, BOXES = "test/000003/scene_gt.json", "test/000003/scene_gt_info.json"
     (lambda root: trimesh.Trimesh([[0, 0, 0]] * 3, [[0, 1, 2]], process=False).export(root / "models/obj_000001.ply"),
      "mesh without extent|cannot be read as a colored mesh"),
     (lambda root: (root / BOXES).unlink() or os.mkfifo(root / BOXES), "cannot be read .DamagedError"),
-    (lambda root: (root / "models/obj_000001.ply").unlink() or os.mkfifo(root / "models/obj_000001.ply"), "missing|cannot be read|0 frames"),
+    (lambda root: (root / "models/obj_000001.ply").unlink() or os.mkfifo(root / "models/obj_000001.ply"),
+     "cannot be read as a colored mesh"),
 ])  # fmt: skip
 def test_annotations_that_cannot_be_are_named(bop, damage, message):
     damage(bop)
