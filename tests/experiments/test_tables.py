@@ -61,7 +61,7 @@ def made_run(seed: int, last: float, curve: tuple[float, ...] = (0.1, 0.2, 0.3))
     selected = {rule: {"step": steps[i % len(curve)], "target_accuracy": curve[i % len(curve)]} for i, rule in enumerate(RULES)}
     selected |= {"last": {"step": steps[-1], "target_accuracy": last}, "oracle": {"step": steps[0], "target_accuracy": max(curve)}}
     snapshots = [{"step": step, "target_accuracy": value, "seconds": 1.0, "scores": {}} for step, value in zip(steps, curve)]
-    paths = {path: last - 0.1 * i for i, path in enumerate(PATHS)}
+    paths = {path: max(0.0, last - 0.1 * i) for i, path in enumerate(PATHS)}
     return {"selected": selected, "snapshots": snapshots, "paths": paths, "target_accuracy": last}
 
 
