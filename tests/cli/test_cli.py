@@ -79,7 +79,7 @@ def test_changes_of_images_are_a_part_of_the_run(tmp_path: Path) -> None:
     (["train", "mnist", "optdigits", "--augment", "angle=3", "--out", "x"],
      "images cannot be augmented by 'angle'; there is: degrees"),
     (["train", "mnist", "optdigits", "--strong", "flip=often", "--out", "x"],
-     "flip must be a number that is not negative, not 'often'"),
+     "flip is 'often'; it must be of type float"),
     (["train", "mnist", "optdigits", "--augment", "degrees", "--out", "x"], "has the form name=value"),
     (["train", "mnist", "optdigits", "--method", "improved", "--out", "x"], "needs target images changed strongly"),
     (["train", "mnist", "optdigits", "--device", "tpu", "--out", "x"], "device 'tpu' cannot be used here"),
