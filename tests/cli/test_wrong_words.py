@@ -18,11 +18,48 @@ NUMBERS = ["-1", "nan", "inf", "", "x", "1.5", "٣x", "9" * 5000]
 NAMES = ["", "mars", "a\nb", "\x1b[31m", "\udcff", "-", "x" * 300, "/dev/null", "FILE", "NOWHERE"]
 FOLDERS = ["NOWHERE", "FILE", "EMPTY", "/dev/null", "", "\udcff", "FILE/below", "x" * 300, "\x1b[31m"]
 OUTS = ["FOLDER", "FILE/x.json", "/dev/null", "", "x" * 300]
-SETTINGS = ["", "=", "=1", "width", "width=", "width=0", "width=-1", "width=nan", "width=1e999", f"width={HUGE}", "width=[[[", "width=null",
-            "width=" + "[" * 9999, "width=" + "9" * 5000, "lr=-1", "lr=NaN", "lr=" + "9" * 400, "magic=1", "\udcff=1", "a\nb=1",
-            "channels=3", "width={}"]
-TRAIN = ["mnist", "optdigits", "--method", "source", "--steps", "1", "--batch-size", "2", "--set", "width=2", "--device", "cpu",
-         "--size", "sample", "--out", "OUT"]
+SETTINGS = [
+    "",
+    "=",
+    "=1",
+    "width",
+    "width=",
+    "width=0",
+    "width=-1",
+    "width=nan",
+    "width=1e999",
+    f"width={HUGE}",
+    "width=[[[",
+    "width=null",
+    "width=" + "[" * 9999,
+    "width=" + "9" * 5000,
+    "lr=-1",
+    "lr=NaN",
+    "lr=" + "9" * 400,
+    "magic=1",
+    "\udcff=1",
+    "a\nb=1",
+    "channels=3",
+    "width={}",
+]
+TRAIN = [
+    "mnist",
+    "optdigits",
+    "--method",
+    "source",
+    "--steps",
+    "1",
+    "--batch-size",
+    "2",
+    "--set",
+    "width=2",
+    "--device",
+    "cpu",
+    "--size",
+    "sample",
+    "--out",
+    "OUT",
+]
 SPEC = {"--seed": [*NUMBERS, HUGE], "--steps": ["0", *NUMBERS, HUGE], "--batch-size": ["0", "1", *NUMBERS, HUGE]}
 DEVICES = ["", "tpu", "cuda:99", "cpu:7", "\udcff", "cpu:", "mps:x"]
 
@@ -37,28 +74,73 @@ class Case:
 
 
 CASES = {
-    "train": Case(TRAIN, {0: NAMES, 1: NAMES}, SPEC | {
-        "--set": SETTINGS, "--method": NAMES, "--size": ["", "huge", "full,full,full", "\udcff"], "--device": DEVICES,
-        "--precision": ["", "int4", "\udcff"], "--augment": ["", "x", "degrees=", "flip=2", "scale=1", "shift=NaN", f"contrast={HUGE}", "a=1"],
-        "--strong": ["", "flip=often", "degrees=-1"], "--log-every": ["0", *NUMBERS], "--checkpoint-every": NUMBERS,
-        "--out": ["FOLDER", "FILE", "FILE/run", "/dev/null", "/dev/null/run", "x" * 300]}),
+    "train": Case(
+        TRAIN,
+        {0: NAMES, 1: NAMES},
+        SPEC
+        | {
+            "--set": SETTINGS,
+            "--method": NAMES,
+            "--size": ["", "huge", "full,full,full", "\udcff"],
+            "--device": DEVICES,
+            "--precision": ["", "int4", "\udcff"],
+            "--augment": ["", "x", "degrees=", "flip=2", "scale=1", "shift=NaN", f"contrast={HUGE}", "a=1"],
+            "--strong": ["", "flip=often", "degrees=-1"],
+            "--log-every": ["0", *NUMBERS],
+            "--checkpoint-every": NUMBERS,
+            "--out": ["FOLDER", "FILE", "FILE/run", "/dev/null", "/dev/null/run", "x" * 300],
+        },
+    ),
     "evaluate": Case(["NOWHERE"], {0: FOLDERS}, {}),
     "record": Case(["OUT", "NOWHERE"], {0: OUTS, 1: FOLDERS}, {}),
     "measure": Case(["moments", "NOWHERE", "--out", "OUT"], {0: NAMES, 1: FOLDERS}, {"--out": OUTS}),
     "doctor": Case([], {}, {"--magic": ["1"]}),
     "ledger": Case([], {}, {"--magic": ["1"]}),
-    "reproduce": Case(["table7", "--profile", "smoke", "--list"], {0: NAMES}, {
-        "--seeds": ["", "x", "3-1", "-1", "1-", "1-30000000000", "nan", "1,,2", "9" * 5000, "0-" + HUGE, "\udcff"],
-        "--profile": NAMES, "--workers": NUMBERS, "--job": [HUGE, *NUMBERS]}),
+    "reproduce": Case(
+        ["table7", "--profile", "smoke", "--list"],
+        {0: NAMES},
+        {
+            "--seeds": ["", "x", "3-1", "-1", "1-", "1-30000000000", "nan", "1,,2", "9" * 5000, "0-" + HUGE, "\udcff"],
+            "--profile": NAMES,
+            "--workers": NUMBERS,
+            "--job": [HUGE, *NUMBERS],
+        },
+    ),
     "results": Case(["--results", "EMPTY"], {}, {"--results": ["NOWHERE", "FILE", "/dev/null", "x" * 300], "--selection": NAMES}),
     "data list": Case([], {}, {"--root": ["NOWHERE", "FILE", "/dev/null", "x" * 300]}),
     "data info": Case(["mnist"], {0: NAMES}, {"--root": ["NOWHERE", "FILE", "/dev/null"]}),
-    "data fetch": Case(["mnistm", "--offline"], {0: NAMES}, {
-        "--set": ["", "=", "=1", "seed", "seed=x", "seed=-1", f"seed={HUGE}", "seed=1.5", "size=64", "root=.", "name=x", "download=1",
-                  "magic=1", "background=lava", "channels=2", "channels=x", "background=[", "\udcff=1"],
-        "--root": ["NOWHERE", "FILE", "/dev/null"]}),
-    "data shift": Case(["mnist-optdigits", "--out", "OUT", "--size", "sample"], {0: NAMES}, {
-        "--out": OUTS, "--seeds": ["0", *NUMBERS, HUGE], "--size": ["", "huge"], "--root": ["NOWHERE", "FILE"]}),
+    "data fetch": Case(
+        ["mnistm", "--offline"],
+        {0: NAMES},
+        {
+            "--set": [
+                "",
+                "=",
+                "=1",
+                "seed",
+                "seed=x",
+                "seed=-1",
+                f"seed={HUGE}",
+                "seed=1.5",
+                "size=64",
+                "root=.",
+                "name=x",
+                "download=1",
+                "magic=1",
+                "background=lava",
+                "channels=2",
+                "channels=x",
+                "background=[",
+                "\udcff=1",
+            ],
+            "--root": ["NOWHERE", "FILE", "/dev/null"],
+        },
+    ),
+    "data shift": Case(
+        ["mnist-optdigits", "--out", "OUT", "--size", "sample"],
+        {0: NAMES},
+        {"--out": OUTS, "--seeds": ["0", *NUMBERS, HUGE], "--size": ["", "huge"], "--root": ["NOWHERE", "FILE"]},
+    ),
     "bench data": Case([], {}, {"--device": DEVICES}),
     "bench step": Case(["--quick"], {}, {"--device": DEVICES, "--out": OUTS}),
     "bench accuracy": Case([], {0: NAMES[1:]}, SPEC | {"--threshold": ["-1", "2", "", "x", "inf"], "--out": OUTS}),
@@ -67,9 +149,8 @@ CASES = {
 
 def lines_of(case: Case) -> list[list[str]]:
     """The words of a case, once with each wrong word; an option is given a last time, and the last one counts."""
-    found = [[*case.words[:i], word, *case.words[i + 1:]] for i, wrong in case.places.items() for word in wrong]
+    found = [[*case.words[:i], word, *case.words[i + 1 :]] for i, wrong in case.places.items() for word in wrong]
     return found + [[*case.words, option, word] for option, wrong in case.options.items() for word in wrong]
-
 
 
 def test_no_command_is_forgotten() -> None:
@@ -88,13 +169,24 @@ def test_a_wrong_word_gets_one_line(name: str, tmp_path: Path, monkeypatch: pyte
     room, _, command = name.rpartition(" ")
     wrong = []
     for words in lines_of(CASES[name]):
-        words = [word.replace("NOWHERE", "nowhere").replace("FILE", "file").replace("EMPTY", "empty").replace("FOLDER", "folder")
-                 .replace("OUT", "out.json") for word in words]
+        words = [
+            word.replace("NOWHERE", "nowhere")
+            .replace("FILE", "file")
+            .replace("EMPTY", "empty")
+            .replace("FOLDER", "folder")
+            .replace("OUT", "out.json")
+            for word in words
+        ]
         if not words:
             continue
         done = CliRunner().invoke(APPS[room], [command, *words])
         usage = done.exit_code == 2 and "Usage: " in done.stderr
-        one = done.exit_code == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and done.stderr[:-1].isprintable()
+        one = (
+            done.exit_code == 1
+            and done.stderr.startswith("error: ")
+            and done.stderr.count("\n") == 1
+            and done.stderr[:-1].isprintable()
+        )
         if not isinstance(done.exception, SystemExit) or not (usage or one):
             wrong.append(f"{words} [{done.exit_code}] {done.exception!r} {done.stderr[:300]!r}")
         if left := set(tmp_path.rglob("*")) - set(before):

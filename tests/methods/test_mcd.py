@@ -105,7 +105,8 @@ def test_an_iteration_is_the_authors_three_steps() -> None:
     for _ in range(2):
         losses = trainer.iterate(pair, EPS)
         step(sum(F.cross_entropy(y, pair.y_s) for y in answers(pair.x_s)), opt_g, opt_c)
-        step(sum(F.cross_entropy(y, pair.y_s) for y in answers(pair.x_s, True)) - classifier_discrepancy(*answers(pair.x_t, True)), opt_c)
+        apart = classifier_discrepancy(*answers(pair.x_t, True))
+        step(sum(F.cross_entropy(y, pair.y_s) for y in answers(pair.x_s, True)) - apart, opt_c)
         pulled = classifier_discrepancy(*answers(pair.x_t)).item()
         for _ in range(4):
             step(classifier_discrepancy(*answers(pair.x_t)), opt_g)

@@ -71,7 +71,8 @@ POINT = "kl={} needs {}: without a deviation a code is a point, its divergence i
     (DANNConfig, {"hidden": 0}, "hidden is 0; it must be from 1 to 65536"),
     (SourceConfig, {"lr": 10**400}, f"lr is {str(10**400)[:60]}...; it must be finite, and at least 0"),
     (CDLMConfig, {"gamma1": -(10**5000)}, "gamma1 is a number of thousands of digits; it must be finite"),
-    (CDLMConfig, {"kl": "x\n" * 999}, "kl is " + repr("x\n" * 999)[:60] + "...; it must be one of base, conditional, marginal, simplified"),
+    (CDLMConfig, {"kl": "x\n" * 999},
+     "kl is " + repr("x\n" * 999)[:60] + "...; it must be one of base, conditional, marginal, simplified"),
     (CDLMConfig, {"tap": "conv9"}, "tap is 'conv9'; it must be one of conv1, conv2, conv3, conv4, conv5, last"),
     (CDLMConfig, {"tap": "conv2", "features": "pca"},
      "tap is 'conv2', but features=\"pca\" reads the image, not a convolution; leave tap at \"last\""),
@@ -303,8 +304,8 @@ def test_every_setting_changes_training(method: str, name: str, value: object) -
 
 def test_the_same_settings_train_the_same() -> None:
     """Otherwise the test above would find any setting alive."""
-    for method, settings in SMALL.items():
-        same = tuple(sorted(settings.items()))
+    for method, small in SMALL.items():
+        same = tuple(sorted(small.items()))
         trained.cache_clear()
         before = trained(method, same)
         trained.cache_clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from ast import literal_eval
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict
@@ -56,7 +57,7 @@ def test_what_is_no_json_is_refused_in_a_few_words(text: bytes, words: str) -> N
 
 @pytest.mark.parametrize("text, value", [
     (b'\xef\xbb\xbf{"a": 1}', {"a": 1}), (b"9007199254740993", 2**53 + 1), (b"-0.1e-3", -1e-4), (b"0", 0), (b"18446744073709551615", 2**64 - 1),
-    (b'"\\ud800"', "\ud800"), ("[1.0]", [1.0]), (b"1E5", 1e5), (b"[" * 39 + b"]" * 39, eval("[" * 39 + "]" * 39)),
+    (b'"\\ud800"', "\ud800"), ("[1.0]", [1.0]), (b"1E5", 1e5), (b"[" * 39 + b"]" * 39, literal_eval("[" * 39 + "]" * 39)),
 ])  # fmt: skip
 def test_what_is_json_has_its_value(text: bytes | str, value: object) -> None:
     found = parse_json(text)
@@ -64,8 +65,14 @@ def test_what_is_json_has_its_value(text: bytes | str, value: object) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=100, derandomize=True)
@@ -76,7 +83,7 @@ def test_there_and_back(value: object) -> None:
 
 
 @settings(max_examples=200, derandomize=True)
-@given(st.binary(max_size=30) | st.text("{}[]\",:0123456789eE+-.ntfNI \\u\n", max_size=40))
+@given(st.binary(max_size=30) | st.text('{}[]",:0123456789eE+-.ntfNI \\u\n', max_size=40))
 def test_any_text_is_json_or_refused_in_a_few_words(text: bytes | str) -> None:
     try:
         parse_json(text)
@@ -86,7 +93,9 @@ def test_any_text_is_json_or_refused_in_a_few_words(text: bytes | str) -> None:
 
 def test_a_number_that_is_none_is_written_as_null(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": [math.nan, 1.5, (math.inf, {"b": -math.inf})]})
-    assert "NaN" not in (tmp_path / "x.json").read_text() and read_json(tmp_path / "x.json") == {"a": [None, 1.5, [None, {"b": None}]]}
+    assert "NaN" not in (tmp_path / "x.json").read_text() and read_json(tmp_path / "x.json") == {
+        "a": [None, 1.5, [None, {"b": None}]]
+    }
     assert finite(1) == 1 and finite("nan") == "nan"
 
 
@@ -112,10 +121,12 @@ def test_a_place_is_writable_or_refused_by_its_own_name(tmp_path: Path) -> None:
 def test_a_fault_says_where_it_is() -> None:
     whole = read_json(RUN)
     assert fault_of(whole, RunRecord) == "" == fault_of(whole, AnyRecord)
-    for change, words in (({"source_accuracy": True}, "'source_accuracy': input should be a valid number"),
-                          ({"source_accuracy": 7}, "'source_accuracy': input should be less than or equal to 1"),
-                          ({"log": [{"step": 1, "task": None}]}, "'log.0.task': input should be a valid number"),
-                          ({"selected": {"last": 3}}, "'selected.last': input should be a valid dictionary or instance of Chosen")):
+    for change, words in (
+        ({"source_accuracy": True}, "'source_accuracy': input should be a valid number"),
+        ({"source_accuracy": 7}, "'source_accuracy': input should be less than or equal to 1"),
+        ({"log": [{"step": 1, "task": None}]}, "'log.0.task': input should be a valid number"),
+        ({"selected": {"last": 3}}, "'selected.last': input should be a valid dictionary or instance of Chosen"),
+    ):
         assert fault_of(whole | change, RunRecord) == words
     assert fault_of([], dict) == "not an object" and fault_of({}, list) == "not a list"
 
@@ -191,6 +202,7 @@ def read_outcomes(content: object, folder: Path) -> None:
 @cache
 def SHELF() -> object:
     from cdlm.theory.ledger import library
+
     return library()
 
 
@@ -200,8 +212,16 @@ def read_note(content: object, folder: Path) -> None:
     assert all(row["step"] - 1 == row["step"] - 1.0 and sum(row.values()) < math.inf for row in rows)
 
 
-NOTE = {"run": {}, "step": 3, "log": [{"step": 1, "task": 0.5}, {"step": 3, "task": 1}], "seconds": 1.0, "torch": "2", "state": {},
-        "format": 1, "makers": []}
+NOTE = {
+    "run": {},
+    "step": 3,
+    "log": [{"step": 1, "task": 0.5}, {"step": 3, "task": 1}],
+    "seconds": 1.0,
+    "torch": "2",
+    "state": {},
+    "format": 1,
+    "makers": [],
+}
 FILES: dict[str, tuple[Callable[[object, Path], None], Callable[[], object]]] = {
     "config": (read_config, lambda: run_parts()[0]),
     "metrics": (read_metrics, lambda: run_parts()[1]),
@@ -213,8 +233,25 @@ FILES: dict[str, tuple[Callable[[object, Path], None], Callable[[], object]]] = 
     "header of a checkpoint": (read_note, lambda: NOTE),
 }
 whole = cache(lambda name: FILES[name][1]())
-FOREIGN = [{}, [], None, 3, "x", True, {"a": 1}, {"spec": {}}, {"runs": []}, {"runs": [{}]}, {"runs": {}}, {"spec": 3, "runs": [3]},
-           {"measured": None}, {"pairs": [None]}, {"provenance": 1, "equations": {"1": 3}}, {"equations": {}}, {"snapshots": [{}]}]
+FOREIGN = [
+    {},
+    [],
+    None,
+    3,
+    "x",
+    True,
+    {"a": 1},
+    {"spec": {}},
+    {"runs": []},
+    {"runs": [{}]},
+    {"runs": {}},
+    {"spec": 3, "runs": [3]},
+    {"measured": None},
+    {"pairs": [None]},
+    {"provenance": 1, "equations": {"1": 3}},
+    {"equations": {}},
+    {"snapshots": [{}]},
+]
 
 
 def one_line_or_a_value(name: str, content: object, folder: Path) -> bool:
@@ -260,8 +297,9 @@ def damaged(content: object, place: tuple, value: object) -> object:
 
 
 places = cache(lambda name: sorted(places_of(whole(name)), key=lambda place: (len(place), str(place))))
-WRONG = st.one_of(st.sampled_from([None, ..., [], {}, "", "x", True, -1, 0, 7, 1e308, 10**24, -0.5, [None], {"a": None}, "\ud800\n"]),
-                  json_values)
+WRONG = st.one_of(
+    st.sampled_from([None, ..., [], {}, "", "x", True, -1, 0, 7, 1e308, 10**24, -0.5, [None], {"a": None}, "\ud800\n"]), json_values
+)
 
 
 @st.composite
@@ -287,8 +325,13 @@ def test_a_damaged_file_is_read_or_refused_in_a_line_at_length(tmp_path: Path, c
 
 def test_what_must_be_there_is_missed(tmp_path: Path) -> None:
     """Each name that a shape demands, taken away or null."""
-    for name, shape in (("config", RunConfig), ("metrics", Metrics), ("record of a run", RunRecord), ("shifts", Shifts),
-                        ("ledger", LedgerFile)):
+    for name, shape in (
+        ("config", RunConfig),
+        ("metrics", Metrics),
+        ("record of a run", RunRecord),
+        ("shifts", Shifts),
+        ("ledger", LedgerFile),
+    ):
         for field in (field for field, info in shape.model_fields.items() if info.is_required()):
             for value in (..., None):
                 assert one_line_or_a_value(name, damaged(whole(name), (field,), value), tmp_path), (name, field)
