@@ -56,7 +56,8 @@ def test_what_is_no_json_is_refused_in_a_few_words(text: bytes, words: str) -> N
 
 
 @pytest.mark.parametrize("text, value", [
-    (b'\xef\xbb\xbf{"a": 1}', {"a": 1}), (b"9007199254740993", 2**53 + 1), (b"-0.1e-3", -1e-4), (b"0", 0), (b"18446744073709551615", 2**64 - 1),
+    (b'\xef\xbb\xbf{"a": 1}', {"a": 1}), (b"9007199254740993", 2**53 + 1), (b"-0.1e-3", -1e-4), (b"0", 0),
+    (b"18446744073709551615", 2**64 - 1),
     (b'"\\ud800"', "\ud800"), ("[1.0]", [1.0]), (b"1E5", 1e5), (b"[" * 39 + b"]" * 39, literal_eval("[" * 39 + "]" * 39)),
 ])  # fmt: skip
 def test_what_is_json_has_its_value(text: bytes | str, value: object) -> None:
