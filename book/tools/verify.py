@@ -31,6 +31,7 @@ from program import finish
 import pytest
 from checksums import keep_checksum
 from disk import ChapterError, write_atomically
+from execute import durations
 from fingerprint import run_fingerprint, why_stale
 from joblib import cpu_count
 from nbformat import NotebookNode
@@ -160,10 +161,11 @@ def seconds_for(name: str, jobs: int) -> int:
 
 
 def verify_all(todo: list[Path], jobs: int) -> bool:
-    """Verify chapters, ``jobs`` at once, and keep each record as it comes; whether all passed."""
-    passed = True
+    """Verify chapters, ``jobs`` at once, the longest first, and keep each record as it comes; whether all passed."""
+    passed, known = True, durations()
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(verify, text): text for text in todo}
+        longest_first = sorted(todo, key=lambda text: -known.get(text.stem, float("inf")))
+        running = {pool.submit(verify, text): text for text in longest_first}
         for done in as_completed(running):
             chapter, error = running[done].stem, done.exception()
             keep(chapter, None if error else done.result())

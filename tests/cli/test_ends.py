@@ -20,7 +20,7 @@ QUICK = ["train", "mnist", "optdigits", "--size", "sample", "--method", "source"
 
 
 @posix
-@pytest.mark.parametrize("seconds", [0.6, 1.5, *(pytest.param(0.2 * n, marks=pytest.mark.slow) for n in range(1, 30))])
+@pytest.mark.parametrize("seconds", [0.6, 1.5, *(pytest.param(0.2 * n, marks=pytest.mark.slow) for n in range(3, 30, 5))])
 def test_an_interrupt_while_torch_is_imported_is_not_answered_by_a_traceback(seconds: float, tmp_path: Path) -> None:
     process = subprocess.Popen([*CDLM, *QUICK, "--out", str(tmp_path / "run")], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                text=True)

@@ -35,7 +35,7 @@ from cdlm.data.pictures import known_formats, read_picture
 from cdlm.domains.catalog import open_folder
 from cdlm.domains.linemod import bop_camera, bop_crops
 
-QUICK, LONG = 60, 1500
+QUICK, LONG = 40, 400
 SECONDS = 20  # of one example; a hang is longer
 
 

@@ -189,7 +189,7 @@ def test_whatever_is_asked_a_method_is_made_or_one_line_said(case: tuple[str, di
 
 
 @pytest.mark.slow
-@settings(max_examples=5000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=1000, suppress_health_check=[HealthCheck.too_slow])
 @given(asked())
 def test_whatever_is_asked_a_method_is_made_or_one_line_said_at_length(case: tuple[str, dict[str, object]]) -> None:
     one_line_or_a_method(case)

@@ -113,12 +113,14 @@ def test_what_was_edited_is_refused(command: str, name: str, changes: dict, copy
 def test_an_accuracy_is_a_number_from_0_to_1(value: object, copy: Path, tmp_path: Path, runs: Path) -> None:
     without_checksums(copy, metrics={"target_accuracy": value})
     for words in (("evaluate", copy), ("record", tmp_path / "r.json", copy)):
-        assert_one_line(here(*words), "target_accuracy is ")
+        done = here(*words)
+        assert_one_line(done, "metrics.json is damaged")
+        assert "target_accuracy" in done.stderr or "a number is" in done.stderr
     record = joined_record([runs / "0", runs / "1"])
     record["runs"][1]["target_accuracy"] = value
     (tmp_path / "r.json").write_text(json.dumps(record))
     for read in (lambda: read_record("r", tmp_path), lambda: read_records(tmp_path, "*.json")):
-        with pytest.raises(RunError, match="r.json is damaged: target_accuracy is"):
+        with pytest.raises(RunError, match="r.json is damaged.*(target_accuracy|a number is)"):
             read()
 
 
@@ -128,7 +130,7 @@ def test_one_seed_does_not_count_twice(runs: Path, tmp_path: Path) -> None:
     record["runs"][1]["seed"] = 0
     with pytest.raises(RunError, match="two of its runs have the same seed"):
         check_record(tmp_path / "r.json", record)
-    with pytest.raises(RunError, match="has not magic for each of its runs"):
+    with pytest.raises(RunError, match="of this record has a number 'magic'"):
         metric_values(record, "magic")
 
 
@@ -195,8 +197,9 @@ def stopped_at_five(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
-    run(SPEC, tmp_path_factory.mktemp("undisturbed") / "run", log_every=1, checkpoint_every=2)
-    return tmp_path_factory.getbasetemp() / "undisturbed0/run"
+    place = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(SPEC, place, log_every=1, checkpoint_every=2)
+    return place
 
 
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_named(stopped_at_five: Path, undisturbed: Path,
@@ -340,7 +343,7 @@ def test_a_damaged_run_gives_one_line_or_the_right_number(damage: tuple, checked
 @posix
 @pytest.mark.slow
 @seed(14)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(DAMAGES, st.booleans())
 def test_many_damaged_runs_give_one_line_or_the_right_number(damage: tuple, checked: bool) -> None:
     test_a_damaged_run_gives_one_line_or_the_right_number.hypothesis.inner_test(damage, checked)

@@ -452,7 +452,7 @@ def test_alternating_updates_one_by_one() -> None:
 
 @pytest.mark.parametrize("change, words", [
     ({"modulation": "half"}, "modulation is 'half'; it must be one of full, pm1, pm2, none"),
-    ({"kl": "conditional", "gamma2": 0.0}, "needs gamma2 > 0"), ({"inner_phi": 0}, "at least 1"),
+    ({"kl": "conditional", "gamma2": 0.0}, "needs gamma2 > 0"), ({"inner_phi": 0}, "from 1 to 65536"),
     ({"optimizer_phi": "lion"}, "optimizer_phi is 'lion'")])
 def test_settings_that_cannot_be_are_refused(change: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):

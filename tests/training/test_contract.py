@@ -179,7 +179,8 @@ def test_a_run_is_known_by_all_of_its_loop_that_changes_a_result() -> None:
 
 KINDS = {"str", "int", "float", "bool", "dict", "list", "tuple", "Mapping", "Tensor",               # plain values
          "Conv2d", "ConvTranspose2d", "Linear", "ChunkedBatchNorm", "DomainBatchNorm", "PCAFeatures",   # layers
-         "KeyboardInterrupt", "Interrupted", "ImportFrom", "Equation", "Pieces",
+         "KeyboardInterrupt", "Interrupted", "ImportFrom", "Equation", "Pieces", "Entry", "NotFoundError", "NotImplementedError",
+         "NotADirectoryError", "IsADirectoryError", "FileExistsError",
          "kind"}                                                                     # of the content that read_json is asked for
 OF_OTHERS = {("data/pictures.py", "n_frames"), ("data/search.py", "reason"), ("theory/ledger.py", "equation"),
              ("theory/ledger.py", "part"), ("speed/machine.py", "getloadavg")}
