@@ -41,6 +41,7 @@ from chapters import (
 )
 
 CELL_TIMEOUT_S = 1800
+MESSAGE_TIMEOUT_S = 240      # from the end of a cell to its last output, on a busy machine
 PATIENCE_S = 20         # for threads whose kernels were killed
 WIDGET = "application/vnd.jupyter.widget-view+json"
 HOOK = Path(__file__).parent / "kernel"     # holds what every Python of a chapter runs first
@@ -133,7 +134,8 @@ def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
         notebook,
         timeout=CELL_TIMEOUT_S,
         startup_timeout=CELL_TIMEOUT_S,  # the usual limits, of a minute and of four seconds, lose outputs on a busy machine
-        iopub_timeout=CELL_TIMEOUT_S,
+        iopub_timeout=MESSAGE_TIMEOUT_S,
+        raise_on_iopub_timeout=True,    # a message that is lost: no output is left out unsaid
         record_timing=False,
         kernel_name="python3",
         resources={"metadata": {"path": str(BOOK)}},

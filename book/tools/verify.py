@@ -31,7 +31,7 @@ from program import finish
 import pytest
 from checksums import keep_checksum
 from disk import ChapterError, write_atomically
-from execute import durations
+from execute import MESSAGE_TIMEOUT_S, durations
 from fingerprint import run_fingerprint, why_stale
 from joblib import cpu_count
 from nbformat import NotebookNode
@@ -49,11 +49,11 @@ def is_strict(chapter: str) -> bool:
 
 
 class Patience:
-    """Pytest plugin: nbval waits for an output as long as for a cell, not five seconds; a busy machine may need them."""
+    """Pytest plugin: nbval waits for an output longer than five seconds; a busy machine may need that."""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            item.output_timeout = CELL_TIMEOUT_S
+            item.output_timeout = MESSAGE_TIMEOUT_S
 
 
 @contextlib.contextmanager
