@@ -10,7 +10,6 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -66,6 +65,9 @@ def find_recipe(name: str) -> Recipe:
     looks like a path and is none."""
     if name in CATALOG:
         return CATALOG[name]
+    if os.path.exists(user_path(name)):
+        raise DataError(f"{name} is a folder or a file, and no domain of the catalog: "
+                        "`cdlm data fetch` tells what is in it")
     if name.startswith((".", "~")) or "/" in name or os.sep in name or Path(name).suffix:
         raise DataError(f"there is no folder or archive {name} (from {Path.cwd()})")
     raise UnknownDomainError(f"unknown domain {name!r}; known: {', '.join(CATALOG)}, or a "
@@ -365,7 +367,7 @@ def open_folder(folder: Path | str, size: int = 28, channels: int = 3, fit: str 
     look = Look(size, channels, fit, ground,
                 skips_damaged() if skip_damaged is None else skip_damaged)
     folder = Path(os.path.realpath(user_path(folder)))
-    check_options(folder.name, LOOK_OPTIONS, asdict(look))
+    check_options(folder.name, LOOK_OPTIONS, look._asdict())
     try:
         parts = (folder_arrays if folder.is_dir() else archive_arrays)(folder, look)
     except OSError as error:

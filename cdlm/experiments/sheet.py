@@ -59,12 +59,12 @@ def sheet_text(sheet: Sheet) -> str:
 
 
 SHEET_STYLE = """<style>
-.sheet { overflow-x: auto }
+.sheet { overflow-x: auto; font-size: 0.85em }
 .sheet button { background: none; border: 0; padding: 0; font: inherit; color: inherit }
 .sheet button { cursor: pointer; text-align: inherit }
 .sheet [aria-sort=ascending] button::after { content: " \\25B2" }
 .sheet [aria-sort=descending] button::after { content: " \\25BC" }
-.sheet td { white-space: nowrap }
+.sheet td { white-space: nowrap; padding: 0.2em 0.4em }
 </style>"""
 
 
@@ -109,5 +109,5 @@ def sheet_html(sheet: Sheet) -> str:
                                       for place, cell in enumerate(row)) + "</tr>"
                      for row in sheet.rows)
     caption = f"<caption>{escape(sheet.caption)}</caption>" if sheet.caption else ""
-    return (f'<div class="sheet"><table class="table">{caption}\n<thead><tr>{heads}</tr>'
+    return (f'<div class="sheet"><table class="dataframe">{caption}\n<thead><tr>{heads}</tr>'
             f"</thead>\n<tbody>\n{body}\n</tbody></table></div>\n{SHEET_STYLE}{SHEET_SCRIPT}")

@@ -23,6 +23,7 @@ from cdlm.domains.catalog import CATALOG
 from cdlm.evaluation.accuracy import accuracy, predict
 from cdlm.files import (
     RunError,
+    fault_of,
     json_digest,
     need_place,
     plain_size,
@@ -46,7 +47,7 @@ from cdlm.runs.folder import (
 from cdlm.runs.record import check_record
 from cdlm.runs.spec import RunSpec, build_method, found_size, load_pair, located
 from cdlm.settings import flat
-from cdlm.shapes import SnapshotFile
+from cdlm.shapes import Metrics, SnapshotFile
 from cdlm.training.checkpoints import (
     compare_runs,
     content_digest,
@@ -302,10 +303,8 @@ def read_run(folder: Path) -> tuple[RunSpec, dict]:
         if not isinstance(sums, dict) or sums.get(name.partition(".")[0]) != digest:
             raise RunError(f"{folder / name} is not what the run has stored, by its checksum; "
                            "restore it, or train again")
-    kinds = {"data": dict, "provenance": dict, "log": list}
-    if not all(type(metrics.get(name)) is kind for name, kind in kinds.items()) or not all(
-            isinstance(value, str) for value in metrics["data"].values()):
-        raise RunError(f"{path} is not the metrics of a run; restore it, or train again")
+    if wrong := fault_of(metrics, Metrics):
+        raise RunError(f"{path} is damaged ({wrong}); restore it, or train again")
     return spec, check_record(path, metrics)
 
 

@@ -188,7 +188,8 @@ def read_ledger(path: Path = LEDGER) -> dict:
     try:
         return read_json(path, LedgerFile)
     except RunError as error:
-        raise LedgerError(f"{error}: `make ledger` writes it anew") from None
+        raise LedgerError(f"{str(error).replace(str(path), path.name)}: "
+                          "`make ledger` writes it") from None
 
 
 def rows(recorded: dict | None = None) -> list[Row]:
