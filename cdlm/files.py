@@ -247,8 +247,12 @@ def need_place(path: Path, is_older: Callable[[dict], bool]) -> None:
     """Make sure that a JSON file can be written, to where there is none or an older one that
     it may replace. Raises RunError otherwise."""
     need_folder(path.parent)
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return
+    except OSError as error:            # a name that no file can have
+        raise RunError(f"cannot write {path}: {error.strerror}; name another file") from None
     try:
         found = is_older(read_json(path))
     except RunError:

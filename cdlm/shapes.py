@@ -163,7 +163,7 @@ class LedgerEntry(Shape):
 
 
 class LedgerFile(Shape):
-    """The recorded outcomes of the [equation ledger](50_equations.ipynb)."""
+    """The recorded outcomes of the ledger of equations."""
 
     provenance: dict[str, object]
     equations: dict[str, LedgerEntry]

@@ -88,7 +88,7 @@ CASES = {
             "--strong": ["", "flip=often", "degrees=-1"],
             "--log-every": ["0", *NUMBERS],
             "--checkpoint-every": NUMBERS,
-            "--out": ["FOLDER", "FILE", "FILE/run", "/dev/null", "/dev/null/run", "x" * 300],
+            "--out": ["FOLDER", "FILE", "FILE/run", "/dev/null", "/dev/null/run", "", "x" * 300],
         },
     ),
     "evaluate": Case(["NOWHERE"], {0: FOLDERS}, {}),
