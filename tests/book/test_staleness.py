@@ -106,7 +106,8 @@ FINDINGS = "00 79"          # the preface and the page of results quote what the
 EXPERIMENTS = f"{FINDINGS} 81 82 83 84 85"
 REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one sees from the imports; the edit
     "a local variable: means over seeds, printed in 35, 40, 75, 76; made in 02": (
-        "02 35 40 75 76", 'run.get(metric) for run in record.get("runs", ())', 'each.get(metric) for each in record.get("runs", ())'),
+        "02 35 40 75 76", 'run.get(metric) for run in record.get("runs", ())',
+        'each.get(metric) for each in record.get("runs", ())'),
     "the body of a function: intervals in the tables of the experiments; made in 76": (
         f"76 {EXPERIMENTS}", "(1 + level) / 2", "(1 + level) / 2.0"),
     "a default: the same function": (
@@ -116,7 +117,8 @@ REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one 
     "a decorator: a batch in parts, in 12, in 84 and in the queue of 80; made in 76": (
         f"12 76 80 84 {COMMANDS}", "@torch.no_grad()\ndef in_batches", "@torch.inference_mode()\ndef in_batches"),
     "a default of a dataclass: random changes, of which a Loop may have some, in all who train; made in 60": (
-        f"35 40 55 60 71 73 74 76 77 80 {COMMANDS}", "degrees: Annotated[float, Span(0, 360)] = 0.0", "degrees: Annotated[float, Span(0, 360)] = 1.0"),
+        f"35 40 55 60 71 73 74 76 77 80 {COMMANDS}", "degrees: Annotated[float, Span(0, 360)] = 0.0",
+        "degrees: Annotated[float, Span(0, 360)] = 1.0"),
     "a function whose name others have for a variable: records joined in 51 and 84; made in 74": (
         f"51 74 84 {COMMANDS}", "two of these runs have the same seed", "a seed twice"),
     "a constant: the paper's numbers, in the experiments; made in 80": (

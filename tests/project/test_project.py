@@ -269,7 +269,30 @@ def test_continuous_integration_runs_the_tests() -> None:
     script = ROOT / ".ci/run"
     assert os.name == "nt" or os.access(script, os.X_OK)
     content = script.read_text(encoding="utf-8")
-    assert "make test-all" in content and "make test-chapters" in content and "set -euo pipefail" in content
+    assert "make test-all" in content and "chapters --everything" in content and "set -euo pipefail" in content
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a script for bash")
+@pytest.mark.parametrize(("work", "minutes", "status", "said"), [
+    ("echo '1 passed in 1.0s'", 80, 0, "which was make test-everything"),
+    ("echo 'PASSED a'; sleep 20", 0.02, 0, "the time was up; chapters in the book's size that passed before: 1"),
+    ("echo 'FAILED b'; sleep 20", 0.02, 124, ""), ("echo '1 failed in 1.0s'; exit 1", 80, 1, ""),
+])  # fmt: skip
+def test_continuous_integration_ends_in_time_and_says_how_far_it_came(
+    work: str, minutes: float, status: int, said: str, tmp_path: Path
+) -> None:
+    """With a command in the place of pytest: what it says of chapters in the book's size that fail, pass or take too long."""
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    for old, new in (("make test-all", "echo '5 passed in 2.0s'"), (".venv/bin/python -m pytest", f'bash -c "{work}"'),
+                     (".venv/bin/python book/tools/verify.py --seconds", "echo 0"), ("command -v apt-get", "false"),
+                     ("$((60 * ${CI_MINUTES:-80} - SECONDS))", f"{60 * minutes:.0f}")):
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/run").write_text(script)
+    done = subprocess.run(["bash", tmp_path / ".ci/run"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status, done.stderr
+    assert said in done.stdout
 
 
 def test_code_is_clean() -> None:
