@@ -180,8 +180,7 @@ def test_one_flipped_byte_is_seen(file: str, copy: Path, see: Callable[[str], li
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["book/results/measurements/confusion-faithful_mnist-usps.json", "cdlm/theory/ledger.json",
-                                  "figures/seam.svg", "book/_static/logo.svg", "book/20_vae.ipynb", "cdlm/model/losses.py"])
+@pytest.mark.parametrize("file", ["book/results/measurements/confusion-faithful_mnist-usps.json", "figures/seam.svg"])
 def test_one_flipped_byte_fails_make_check(file: str, copy: Path) -> None:
     path, environment = copy / file, os.environ | {"PYTHONPATH": str(copy)}
     content = path.read_bytes()
