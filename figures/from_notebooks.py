@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from keeping import ROOT, finish, keep_svg
+from keeping import ROOT, finish, keep_svg, keep_up_to_date
 
 FIGURES = ROOT / "figures"
 WANTED = {
@@ -31,16 +31,9 @@ def figure(chapter: str, name: str) -> str:
 
 
 def main() -> int:
-    stale = False
-    for file, origin in WANTED.items():
-        path, content = FIGURES / file, figure(*origin)
-        if not path.exists() or path.read_bytes() != content.encode():
-            if "--check" in sys.argv:
-                print(f"error: figures/{file} is not what {origin[0]} draws; `make execute`", file=sys.stderr)
-                stale = True
-            else:
-                keep_svg(path, content)
-    return int(stale)
+    amiss = [keep_up_to_date(FIGURES / file, figure(*origin), keep_svg, f"what {origin[0]} draws; `make execute`")
+             for file, origin in WANTED.items()]
+    return int(any(amiss))
 
 
 if __name__ == "__main__":

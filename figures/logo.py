@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from math import exp
 
-from keeping import ROOT, finish, write_atomically
+from keeping import ROOT, finish, keep_up_to_date, write_atomically
 
 BOOK_STATIC = ROOT / "book" / "_static"
 SOURCE, TARGET, MIXED = "#0072B2", "#D55E00", "#009E73"
@@ -45,17 +45,10 @@ def favicon() -> str:
 
 
 def main() -> int:
-    stale = False
-    for name, content in {"logo.svg": logo(), "favicon.svg": favicon()}.items():
-        path = BOOK_STATIC / name
-        if path.exists() and path.read_bytes() == content.encode():
-            continue
-        if "--check" in sys.argv:
-            print(f"error: book/_static/{name} is not what figures/logo.py draws; run that", file=sys.stderr)
-            stale = True
-        else:
-            write_atomically(path, content)
-    return int(stale)
+    drawn = {"logo.svg": logo(), "favicon.svg": favicon()}
+    amiss = [keep_up_to_date(BOOK_STATIC / name, content, write_atomically, "what figures/logo.py draws; run that")
+             for name, content in drawn.items()]
+    return int(any(amiss))
 
 
 if __name__ == "__main__":
