@@ -552,7 +552,6 @@ def flip(path: Path, place: int = -1) -> None:
         lambda kept: (kept / "train_images.npy").unlink(),
         lambda kept: os.mkfifo(kept.parent / "pipe") or (kept.parent / "pipe").replace(kept / "train_images.npy"),
     ],
-    ids=str,
 )
 def test_a_cache_that_was_changed_is_made_anew(no_data: Path, tmp_path: Path, change) -> None:
     poisoned(change, tmp_path, no_data)
