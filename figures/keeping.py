@@ -29,7 +29,7 @@ def keep_up_to_date(path: Path, content: str, keep: Callable[[Path, str], None],
     if path.exists() and path.read_bytes() == content.encode():
         return False
     if "--check" in sys.argv:
-        print(f"error: {path.relative_to(ROOT).as_posix()} is not {advice}", file=sys.stderr)
+        print(f"error: {path.name} is not {advice}", file=sys.stderr)
         return True
     keep(path, content)
     return False

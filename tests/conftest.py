@@ -138,6 +138,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     import execute
     import export
     import sync
+    import verified
     import verify
 
     import chapters
@@ -151,7 +152,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     (new.book / "tools/modules.toml").write_text(MODULES, encoding="utf-8")
     (new.root / "pyproject.toml").write_text(PROJECT, encoding="utf-8")
     places = {"ROOT": new.root, "BOOK": new.book, "SOURCE": new.book / "src", "PACKAGE": new.package}
-    for tool in (chapters, check, execute, export, sync, verify):
+    for tool in (chapters, check, execute, export, sync, verified, verify):
         for name, place in places.items():
             if hasattr(tool, name):
                 monkeypatch.setattr(tool, name, place)

@@ -1,5 +1,7 @@
 """Run the chapters whose outputs are out of date, and keep what comes out in the notebooks.
 
+Where it is what came out before, the chapter is recorded as verified.
+
     python book/tools/execute.py                    what has changed, on as many kernels as there are cores
     python book/tools/execute.py 20_vae --force     one chapter, in any case
     python book/tools/execute.py --jobs 1           one kernel at a time
@@ -30,6 +32,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from reads import noted
+from verified import came_out_again, is_strict, keep, row_of
 
 from chapters import (
     BOOK,
@@ -172,20 +175,22 @@ def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     return fresh
 
 
-def execute(text: Path, force: bool = False) -> bool:
-    """Run one chapter if needed; true if it was run."""
+def execute(text: Path, force: bool = False) -> dict | None:
+    """Run one chapter if needed, then return its record: {} if outputs came out that were not there before, None if not run."""
     target = notebook_path(text)
     if not target.exists():
         raise ChapterError(f"{text.stem}: there is no notebook; `make sync` generates it")
-    old = target.read_bytes()
+    old, start = target.read_bytes(), time.monotonic()
     notebook = read_notebook(target)
     if not force and not why_stale(notebook):
-        return False
+        return None
     try:
-        write_atomically(target, notebook_json(run(notebook)), instead_of=old)
+        fresh = run(notebook)
+        write_atomically(target, notebook_json(fresh), instead_of=old)
     except ChapterError as error:
         raise ChapterError(f"{text.stem}: {error}") from None
-    return True
+    again = came_out_again(notebook, fresh, is_strict(text.stem))
+    return row_of(text.stem, fresh, time.monotonic() - start) if again else {}
 
 
 def durations() -> dict[str, float]:
@@ -205,7 +210,7 @@ def execute_all(texts: list[Path], force: bool, jobs: int) -> bool:
     known, well = durations(), True
     order = sorted(texts, key=lambda text: -known.get(text.stem, float("inf")))
 
-    def timed(text: Path) -> tuple[bool, float]:
+    def timed(text: Path) -> tuple[dict | None, float]:
         start = time.monotonic()
         return execute(text, force), time.monotonic() - start
 
@@ -216,14 +221,18 @@ def execute_all(texts: list[Path], force: bool, jobs: int) -> bool:
             for done in as_completed(waiting):
                 text = waiting[done]
                 try:
-                    ran, seconds = done.result()
+                    record, seconds = done.result()
                 except ChapterError as error:
                     print(f"error: {error}", file=sys.stderr, flush=True)
                     well = False
                     continue
-                print(f"{text.stem}: " + (f"executed in {seconds:.0f} s" if ran else "up to date"), flush=True)
-                if ran:
-                    known[text.stem] = round(seconds, 1)
+                if record is None:
+                    print(f"{text.stem}: up to date", flush=True)
+                    continue
+                known[text.stem] = round(seconds, 1)
+                print(f"{text.stem}: executed in {seconds:.0f} s" + (", with the outputs of before" if record else ""), flush=True)
+                if record:
+                    keep(text.stem, record)
         except BaseException:
             heed(signal.SIG_IGN)            # we are on the way out
             pool.shutdown(wait=False, cancel_futures=True)

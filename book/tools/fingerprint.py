@@ -157,6 +157,11 @@ def listed(causes: list[str]) -> str:
     return ", ".join(causes[:AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
+def is_whole(notebook: NotebookNode) -> bool:
+    """Whether the outputs are those that a whole run has left, of this code or of older."""
+    return notebook.metadata.get("cdlm", {}).get("outputs") == outputs_hash(notebook)
+
+
 def why_stale(notebook: NotebookNode) -> str:
     """What makes the outputs out of date, or "" where they are those of a whole run of this very code."""
     if not all(cell.execution_count is not None for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()):

@@ -1,12 +1,12 @@
 """Verify chapters in the size of the book: run every cell with its assertions, compare outputs, and record what passed.
 
+`make execute` records as well where what it had to run again came out as it was; see ``verified.py`` for what is recorded.
+
     python book/tools/verify.py                 chapters without a current record, as many at once as there are cores
     python book/tools/verify.py 20_vae          of these, one
     python book/tools/verify.py --everything    all of them, whatever is recorded
     python book/tools/verify.py --check         run nothing; list the chapters without a current record, fail if there are any
     python book/tools/verify.py --seconds       run nothing; print what the others would take here, generously
-
-A record is current while the chapter's fingerprint is the one it was verified with.
 """
 
 from __future__ import annotations
@@ -14,38 +14,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
 import multiprocessing
 import os
-import platform
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib.metadata import version
 from pathlib import Path
 
 from program import finish
 
 # isort: split
 import pytest
-from checksums import keep_checksum
-from disk import ChapterError, write_atomically
+from disk import ChapterError
 from execute import MESSAGE_TIMEOUT_S, durations
 from fingerprint import run_fingerprint, why_stale
 from joblib import cpu_count
 from nbformat import NotebookNode
+from verified import current_record, is_strict, keep, read_records, row_of
 
-from chapters import BOOK, ROOT, chapters, notebook_path, read_notebook
+from chapters import ROOT, chapters, notebook_path, read_notebook
 
 CELL_TIMEOUT_S = 1800
 NO_FIGURES = Path(__file__).with_name("no_figures.cfg")
-VERSIONS_OF = ("torch", "numpy", "scikit-learn")
-
-
-def is_strict(chapter: str) -> bool:
-    """Whether all outputs are compared: theory chapters hold no number that a machine could change, but for figures."""
-    return chapter.startswith("5") and "\n# Workshop: " not in (BOOK / "src" / f"{chapter}.md").read_text(encoding="utf-8")
 
 
 class Patience:
@@ -81,38 +72,6 @@ def nbval(path: Path, profile: str, *options: str, strict: bool = False) -> tupl
     return int(status), printed.getvalue()
 
 
-def has_code(notebook: NotebookNode) -> bool:
-    return any(cell.cell_type == "code" for cell in notebook.cells)
-
-
-def what_is_compared(chapter: str) -> str:
-    return "all outputs" if is_strict(chapter) else "outputs of tagged cells"
-
-
-def record_path() -> Path:
-    return BOOK / "verified.json"
-
-
-def read_records() -> dict[str, dict]:
-    """What is recorded for each chapter. Raises ChapterError where the file is damaged."""
-    try:
-        found = json.loads(record_path().read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(row, dict) for row in found.values()):
-        raise ChapterError(f"{record_path().name} is damaged; delete it and run `make verify`")
-    return found
-
-
-def current_record(text: Path, records: dict[str, dict]) -> dict | None:
-    """The record of a chapter, if what it was verified with is what is there."""
-    row = records.get(text.stem, {})
-    wanted = {"fingerprint": run_fingerprint(read_notebook(notebook_path(text))), "compared": what_is_compared(text.stem)}
-    return row if wanted.items() <= row.items() else None
-
-
 def verify(text: Path) -> dict:
     """Run a chapter in the size of the book; its record.
 
@@ -127,19 +86,11 @@ def verify(text: Path) -> dict:
     fingerprint = run_fingerprint(notebook)
     if run_fingerprint(read_notebook(notebook_path(text))) != fingerprint:
         raise ChapterError(f"{text.stem} was changed while it ran; run `make verify` again")
-    versions = {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF}
-    return {"fingerprint": fingerprint, "compared": what_is_compared(text.stem), "profile": "book",
-            "seconds": round(time.monotonic() - start), "versions": versions}
+    return row_of(text.stem, notebook, time.monotonic() - start)
 
 
-def keep(chapter: str, row: dict | None) -> None:
-    """Write the record of a chapter, or take it out; chapters that are no more go, too."""
-    there = {path.stem for path in chapters()}
-    records = {name: old for name, old in read_records().items() if name in there and name != chapter}
-    if row is not None:
-        records[chapter] = row
-    write_atomically(record_path(), json.dumps(dict(sorted(records.items())), indent=1) + "\n")
-    keep_checksum(ROOT, record_path())
+def has_code(notebook: NotebookNode) -> bool:
+    return any(cell.cell_type == "code" for cell in notebook.cells)
 
 
 def unverified(name: str, everything: bool) -> list[Path]:

@@ -31,6 +31,7 @@ __all__ = [
     "SKIP_OPTION",
     "choose_device",
     "clear_errors",
+    "is_first",
     "leaving_out",
     "notes_in_lines",
     "parse_settings",
@@ -49,13 +50,20 @@ def tell(text: str, err: bool = False) -> None:
     try:
         typer.echo("\n".join(map(printable, text.split("\n"))), err=err)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def is_first() -> bool:
+    """Whether this is the first of the processes that torchrun has started, or the only one.
+    """
+    return os.environ.get("RANK", "0") == "0"
 
 
 def tell_error(message: object) -> None:
     """One line on stderr, or several where ways are listed; of several processes that torchrun
     has started, which all meet the same, the first one tells."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first():
         listing = isinstance(message, NotFoundError)
         tell(f"error: {message if listing else str(message).replace(chr(10), ' ')}", err=True)
 
@@ -68,7 +76,7 @@ def notes_in_lines() -> Iterator[None]:
         def show(message: Warning, category: type[Warning], *where: object) -> None:
             if not issubclass(category, DataNote):
                 others(message, category, *where)
-            elif os.environ.get("RANK", "0") == "0":
+            elif is_first():
                 tell(f"note: {message}", err=True)
         warnings.showwarning = show
         yield

@@ -5,7 +5,7 @@ Generated from book/src/90_command_line.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ from cdlm.cli.common import (
     SKIP_OPTION,
     choose_device,
     clear_errors,
+    is_first,
     leaving_out,
     parse_settings,
     tell,
@@ -28,6 +29,7 @@ from cdlm.files import json_text
 from cdlm.methods.registry import METHODS
 from cdlm.runs.run import evaluate, is_checked, joined_record, run, store_record
 from cdlm.runs.spec import RunSpec
+from cdlm.training.callbacks import Callback, OnLog, TensorBoard
 
 __all__ = [
     "accuracies",
@@ -64,6 +66,8 @@ CHANNELS_OPTION = typer.Option("--channels-last", help="another order of memory,
 COMPILE_OPTION = typer.Option("--compile/--no-compile", help="compile the networks; needs a "
                               "C++ compiler")
 LOG_OPTION = typer.Option(min=1, help="steps from one row of the log to the next")
+BOARD_OPTION = typer.Option(help="folder for curves to look at with TensorBoard; each run has "
+                            "a folder of its name in it")
 EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 0 keeps none, "
                             "and the run cannot be resumed")
 
@@ -84,6 +88,7 @@ def train_command(
     compile: Annotated[bool, COMPILE_OPTION] = False,
     log_every: Annotated[int, LOG_OPTION] = 50,
     checkpoint_every: Annotated[int, EVERY_OPTION] = 500,
+    tensorboard: Annotated[Path | None, BOARD_OPTION] = None,
     skip_damaged: Annotated[bool, SKIP_OPTION] = False,
 ) -> None:
     """Train a method from a labeled source to an unlabeled target, and store the run; a killed
@@ -94,18 +99,21 @@ def train_command(
         spec = RunSpec(method, source, target, seed, steps, batch_size,
                        parse_settings(setting), size, precision, parse_settings(augment),
                        parse_settings(strong))
-        run_with_bar(spec, out, choose_device(device), how)
+        events = [TensorBoard(tensorboard / out.name)] if tensorboard and is_first() else []
+        run_with_bar(spec, out, choose_device(device), how, events)
 
 
-def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | bool]) -> None:
-    """Run, with a progress bar where somebody looks at it, and tell what came out."""
+def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | bool],
+                 others: Iterable[Callback] = ()) -> None:
+    """Run, with a progress bar where somebody looks at it and ``others`` who are told, and
+    tell what came out."""
     with tqdm(total=spec.steps, unit="step",
-              disable=None if os.environ.get("RANK", "0") == "0" else True) as bar:
-        def report(row: dict) -> None:
+              disable=None if is_first() else True) as bar:
+        def show(row: dict) -> None:
             bar.update(row["step"] - bar.n)
             bar.set_postfix({name: f"{value:.3g}"
                              for name, value in row.items() if name != "step"})
-        metrics = run(spec, out, device, report, **how)
+        metrics = run(spec, out, device, [OnLog(show), *others], **how)
     if metrics:
         tell(f"{accuracies(metrics)}, last of {spec.steps} steps, "
              f"{metrics['seconds']:.0f} s: {out}")

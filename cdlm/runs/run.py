@@ -5,11 +5,9 @@ Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
-import csv
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -48,6 +46,7 @@ from cdlm.runs.record import check_record
 from cdlm.runs.spec import RunSpec, build_method, found_size, load_pair, located
 from cdlm.settings import flat
 from cdlm.shapes import Metrics, SnapshotFile
+from cdlm.training.callbacks import Callback, CsvLog, OnLog
 from cdlm.training.checkpoints import (
     compare_runs,
     content_digest,
@@ -67,7 +66,6 @@ __all__ = [
     "is_checked",
     "joined_record",
     "load_run",
-    "log_table",
     "measure",
     "moved",
     "read_run",
@@ -120,23 +118,6 @@ def same_data(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
         return one == other
     fewer, more = sorted((set(one.values()), set(other.values())), key=len)
     return len(fewer) >= 2 and fewer <= more
-
-
-@contextmanager
-def log_table(path: Path | None) -> Iterator[Callable[[dict], None]]:
-    """A function that adds a row to a new CSV file, readable at once; with no path, one that
-    does nothing."""
-    if path is None:
-        yield lambda row: None
-        return
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        def add(row: dict) -> None:
-            if not file.tell():
-                writer.writerow(row)
-            writer.writerow(row.values())
-            file.flush()
-        yield add
 
 
 class Snapshots:
@@ -212,20 +193,16 @@ def origin_of(makers: list[dict], loop: Loop, team: Team) -> dict[str, object]:
 
 def train_in(folder: Path, method: Method, domains: tuple[Domain, Domain], loop: Loop,
              team: Team, measuring: Measuring,
-             report: Callable[[dict], None] | None) -> dict[str, object]:
+             callbacks: Iterable[Callback]) -> dict[str, object]:
     """Train in a run's folder, where the log grows; what there is to tell of it: seconds, log,
     provenance, and snapshots if any."""
     (clock, makers), first = begun(loop), team.rank == 0
     there = [replace(d, train=d.train.to(team.device), test=d.test.to(team.device))
              for d in domains]
     snapshots = Snapshots(folder / SNAPSHOT_FILE, method, there, loop.steps, measuring, clock)
-    with log_table(folder / "log.csv" if first else None) as add:
-        def tell(row: dict) -> None:
-            add(row)
-            snapshots.take(row["step"])
-            if report is not None:
-                report(row)
-        log = train(method, *domains, loop, tell if first else None, team)
+    seen = OnLog(lambda row: snapshots.take(row["step"]))
+    told = (CsvLog(folder / "log.csv"), seen, *callbacks) if first else ()
+    log = train(method, *domains, loop, told, team)
     told = {"seconds": round(clock(), 1), "log": log,
             "provenance": origin_of(makers, loop, team)}
     return told | ({"snapshots": snapshots.found} if snapshots.found else {})
@@ -252,15 +229,15 @@ def not_finite(weights: Mapping[str, Tensor]) -> str:
 
 
 def run(spec: RunSpec, out: Path, device: str = "cpu",
-        report: Callable[[dict], None] | None = None, log_every: int = 50,
+        callbacks: Iterable[Callback] = (), log_every: int = 50,
         checkpoint_every: int = 500, channels_last: bool = False, compile: bool = False,
         measuring: Measuring | None = None) -> dict:
     """Train as ``spec`` says, measure, store everything in the new folder ``out``, and return
     the metrics.
 
     A run that was killed goes on from its last checkpoint, made every ``checkpoint_every``
-    steps (0: never). Of several processes that torchrun has started, the first one measures
-    and stores; the others return no metrics. ``measuring`` says what is measured beside the
+    steps (0: never). Of several processes that torchrun has started, the first one tells the
+    ``callbacks``, measures and stores; the others return no metrics. ``measuring`` says what is measured beside the
     accuracies; ``seconds`` are those of training and snapshots.
     """
     kept, measuring = checkpoint_every > 0, measuring or Measuring()
@@ -274,7 +251,7 @@ def run(spec: RunSpec, out: Path, device: str = "cpu",
                         build_augment(spec.augment), build_augment(spec.strong), team.device,
                         channels_last, compile, folder / CHECKPOINT if kept else None,
                         checkpoint_every)
-            told = train_in(folder, method, (source, target), loop, team, measuring, report)
+            told = train_in(folder, method, (source, target), loop, team, measuring, callbacks)
             if team.rank > 0:
                 return {}
             # as safetensors wants weights

@@ -6,6 +6,7 @@
   all, and read without trusting it.
 - ``cdlm.training.engine``: One update: optimizers, precision, gradients, and the networks'
   forward pass, shared or whole.
+- ``cdlm.training.callbacks``: Who is told of a training: a table, curves, a progress bar.
 - ``cdlm.training.watch``: What stops a training: a loss that is lost, or somebody who
   interrupts.
 - ``cdlm.training.loop``: The loop: steps from the first, or from the last checkpoint, to the

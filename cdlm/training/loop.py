@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from cdlm.methods.base import Trainable, draw_noise
 from cdlm.model.normalization import facing
 from cdlm.provenance import provenance
 from cdlm.settings import flat
+from cdlm.training.callbacks import Callback, Callbacks
 from cdlm.training.checkpoints import (
     Checkpoint,
     CheckpointError,
@@ -370,18 +371,20 @@ def new_training(method: Trainable, source: Domain, target: Domain, loop: Loop) 
     return Training(Trainer(method, loop.steps, loop.precision), generator, feed)
 
 
-def take_step(training: Training, step: int, loop: Loop, team: Team) -> None:
-    """Draw a batch and noise, let the trainer go one step on them, and note the losses."""
+def take_step(training: Training, step: int, loop: Loop, team: Team) -> dict[str, Tensor]:
+    """Draw a batch and noise, let the trainer go one step on them, and note the losses, which
+    are returned."""
     trainer, feed, generator = training.trainer, training.feed, training.generator
     feed.refresh(step - 1, team)
     batch = changed(feed.draw(generator), loop.augment, loop.strong, generator)
     eps = draw_noise(trainer.method, loop.batch_size, generator)
     losses = trainer.iterate(share_of(batch, team, order_of(loop)), team.share(eps, 1))
     training.window.add(step, losses)
+    return losses
 
 
 def close_step(training: Training, loop: Loop, team: Team, keep: bool,
-               report: Callable[[dict], None] | None, write: Callable[[], None]) -> None:
+               told: Callback, write: Callable[[], None]) -> None:
     """What is due after a step: a row of the log, and, if it is to be kept, a checkpoint.
 
     Raises TrainingError if a loss was lost.
@@ -395,9 +398,7 @@ def close_step(training: Training, loop: Loop, team: Team, keep: bool,
         good = last_good(training.kept, loop.checkpoint)
         raise TrainingError(f"{lost}: lower the learning rates{good}")
     if row_due:
-        row = training.add_row(step, sums)
-        if report is not None:
-            report(row)
+        told.on_log(training.add_row(step, sums))
     if keep:
         training.window.settle(team)
         if team.rank == 0:
@@ -417,15 +418,42 @@ def stop_due(step: int, loop: Loop, team: Team, interrupted: bool) -> bool:
     return is_row(step, loop) and not team.all_agree(not interrupted)
 
 
+@contextmanager
+def telling(callbacks: Iterable[Callback], log: list[dict]) -> Iterator[Callback]:
+    """The callbacks as one, told the rows that are there; the block's end, whatever its kind,
+    is told, too."""
+    told = Callbacks(callbacks)
+    try:
+        for row in log:
+            told.on_log(row)
+        yield told
+    finally:
+        told.on_end(log)
+
+
+def go_on(training: Training, loop: Loop, team: Team, told: Callback,
+          write: Callable[[], None]) -> None:
+    """All steps that are left. Raises Interrupted after the one in which an interrupt came, if
+    a checkpoint is kept."""
+    kept = loop.checkpoint is not None
+    with noted_interrupts(kept, patient=team.size > 1) as interrupted:
+        for step in range(training.trainer.done + 1, loop.steps + 1):
+            told.on_step(step, take_step(training, step, loop, team))
+            stop = stop_due(step, loop, team, interrupted())
+            keep = kept and (stop or step % loop.checkpoint_every == 0)
+            close_step(training, loop, team, keep, told, write)
+            if stop:
+                raise Interrupted(f"interrupted at step {step}; the same command resumes it")
+
+
 def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
-          report: Callable[[dict], None] | None = None,
-          team: Team | None = None) -> list[dict]:
+          callbacks: Iterable[Callback] = (), team: Team | None = None) -> list[dict]:
     """Train ``method`` as ``loop`` says; returns the log, rows of mean losses.
 
-    Images live on the loop's device as bytes. ``report`` is called with each row. Target
-    labels are never read. With a checkpoint the state is kept every ``checkpoint_every``
-    steps; a training that goes on from one ends as it would have ended, rows already made
-    being reported again.
+    Images live on the loop's device as bytes. ``callbacks`` are told of steps, rows and the
+    end. Target labels are never read. With a checkpoint the state is kept every
+    ``checkpoint_every`` steps; a training that goes on from one ends as it would have ended,
+    rows already made being told again.
 
     Raises TrainingError if a loss becomes infinite, not a number or very large,
     CheckpointError for a checkpoint that is damaged or belongs to another run, and
@@ -436,16 +464,7 @@ def train(method: Trainable, source: Domain, target: Domain, loop: Loop,
     run = run_identity(method, source, target, loop) if loop.checkpoint else {}
     write = keeper(training, loop, team, run, begin(training, loop.checkpoint, run))
     trainer.forward = forward_of(method, training.feed.images, team)
-    for row in training.log if report else ():
-        report(row)
-    noted = noted_interrupts(loop.checkpoint is not None, patient=team.size > 1)
-    with compiled(method, loop.compile), noted as interrupted:
-        for step in range(trainer.done + 1, loop.steps + 1):
-            take_step(training, step, loop, team)
-            stop = stop_due(step, loop, team, interrupted())
-            keep = loop.checkpoint is not None and (stop or step % loop.checkpoint_every == 0)
-            close_step(training, loop, team, keep, report, write)
-            if stop:
-                raise Interrupted(f"interrupted at step {step}; the same command resumes it")
+    with compiled(method, loop.compile), telling(callbacks, training.log) as told:
+        go_on(training, loop, team, told, write)
     method.eval()
     return training.log

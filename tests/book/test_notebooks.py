@@ -18,6 +18,7 @@ import yaml
 from conftest import ROOT
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from verified import current_record, is_strict, read_records
 
 import chapters
 
@@ -74,7 +75,7 @@ def test_check_is_a_command_that_agrees() -> None:
 def runs(text: Path, profile: str) -> None:
     if not code_cells(read(text)):
         pytest.skip("no code in this chapter")
-    status, printed = verify.nbval(BOOK / f"{text.stem}.ipynb", profile, strict=verify.is_strict(text.stem))
+    status, printed = verify.nbval(BOOK / f"{text.stem}.ipynb", profile, strict=is_strict(text.stem))
     assert status == 0, printed[-6000:]
 
 
@@ -87,7 +88,7 @@ def test_every_cell_runs_in_the_smallest_size(text: Path) -> None:
 @each_text
 def test_every_cell_runs_in_the_size_of_the_book(text: Path, request: pytest.FixtureRequest) -> None:
     """With the assertions on results that the smallest size leaves out; not again where that is on record."""
-    if not request.config.getoption("everything") and (record := verify.current_record(text, verify.read_records())):
+    if not request.config.getoption("everything") and (record := current_record(text, read_records())):
         versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
         pytest.skip(f"verified already, with {versions}; `make test-everything` runs it again")
     runs(text, "book")

@@ -8,6 +8,7 @@ import disk
 import export
 import pytest
 import sync
+import verified
 import verify
 from conftest import House, code
 from nbformat.v4 import new_output
@@ -25,7 +26,7 @@ def as_if_executed(house: House, chapter: str, printed: str = "") -> None:
         cell.execution_count, cell.outputs = number, []
     if printed:
         cells[-1].outputs = [new_output("stream", name="stdout", text=printed)]
-    notebook.metadata["cdlm"]["run"] = verify.run_fingerprint(notebook)
+    notebook.metadata["cdlm"]["run"] = verified.run_fingerprint(notebook)
     disk.write_atomically(house.notebook(chapter), chapters.notebook_json(notebook))
 
 
@@ -45,8 +46,8 @@ def written(house: House) -> House:
 def recorded(written: House) -> House:
     """The same, with a record for both, as if just verified."""
     for text in chapters.chapters()[1:]:
-        fingerprint = verify.run_fingerprint(chapters.read_notebook(chapters.notebook_path(text)))
-        verify.keep(text.stem, {"fingerprint": fingerprint, "compared": verify.what_is_compared(text.stem), "seconds": 30})
+        fingerprint = verified.run_fingerprint(chapters.read_notebook(chapters.notebook_path(text)))
+        verified.keep(text.stem, {"fingerprint": fingerprint, "compared": verified.what_is_compared(text.stem), "seconds": 30})
     assert pending() == []
     return written
 
@@ -62,14 +63,37 @@ def test_verified_once_a_chapter_is_not_run_again(written: House) -> None:
     lines = done.stdout.splitlines()
     assert sorted(line.partition(": verified in ")[0] for line in lines[:-1]) == ["05_low", "10_a"]
     assert lines[-1] == "every chapter is verified in the size of the book"
-    row = verify.read_records()["10_a"]
-    assert row["fingerprint"] == verify.run_fingerprint(chapters.read_notebook(written.notebook("10_a")))
+    row = verified.read_records()["10_a"]
+    assert row["fingerprint"] == verified.run_fingerprint(chapters.read_notebook(written.notebook("10_a")))
     assert (row["profile"], row["compared"]) == ("book", "outputs of tagged cells")
     assert set(row["versions"]) == {"python", "torch", "numpy", "scikit-learn"}
-    before = verify.record_path().read_bytes()
+    before = verified.record_path().read_bytes()
     assert written.tool("verify").stdout == lines[-1] + "\n"
-    assert verify.record_path().read_bytes() == before
+    assert verified.record_path().read_bytes() == before
     assert written.tool("verify", "--check").returncode == 0
+
+
+def test_an_execution_with_the_outputs_of_before_verifies(written: House) -> None:
+    def recorded() -> set[str]:
+        return set(verified.read_records())
+    assert written.tool("execute").returncode == 0
+    assert recorded() == set(), "nobody had run them before"
+    done = written.tool("execute", "--force")
+    assert done.stdout.count(", with the outputs of before") == 2, done.stdout
+    assert recorded() == {"05_low", "10_a"} and pending() == [] and written.tool("check").returncode == 0
+
+
+@pytest.mark.parametrize("before, now, holds", [
+    (("print(1)", CHECKED), ("print(2)", CHECKED), False),
+    (("print(1)",), ("print(2)",), True),               # nobody compares them
+    (("print(1)", CHECKED), ("print(1 + 0)", CHECKED), False),      # what is compared is another cell
+], ids=["another output", "one that is not compared", "other code"])  # fmt: skip
+def test_what_counts_as_the_outputs_of_before(house: House, before: tuple, now: tuple, holds: bool) -> None:
+    for cell, again in ((before, False), (now, holds)):
+        house.write("10_a", code(*cell))
+        assert sync.main([]) == 0
+        assert house.tool("execute", "--force").returncode == 0
+        assert ("10_a" in verified.read_records()) == again
 
 
 def test_a_cell_that_fails_and_an_output_that_differs_are_not_recorded(recorded: House) -> None:
@@ -82,7 +106,7 @@ def test_a_cell_that_fails_and_an_output_that_differs_are_not_recorded(recorded:
     assert done.returncode == 1 and "every chapter is verified" not in done.stdout
     assert "error: 05_low does not pass:" in done.stderr and "error: 20_b does not pass:" in done.stderr
     assert "mismatch" in done.stderr and "AssertionError" in done.stderr
-    assert set(verify.read_records()) == {"10_a"}, "a record of before is taken out"
+    assert set(verified.read_records()) == {"10_a"}, "a record of before is taken out"
 
 
 def test_a_chapter_that_was_not_executed_as_it_is_gets_no_record(recorded: House) -> None:
@@ -91,7 +115,7 @@ def test_a_chapter_that_was_not_executed_as_it_is_gets_no_record(recorded: House
     done = recorded.tool("verify", "10_a")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "error: 10_a: its outputs are not of a whole run of this code; `make execute` first\n"
-    assert set(verify.read_records()) == {"05_low"}
+    assert set(verified.read_records()) == {"05_low"}
 
 
 CHANGES = {
@@ -121,7 +145,7 @@ def test_an_output_that_changes_makes_a_record_stale(recorded: House) -> None:
 
 
 def test_a_stricter_comparison_makes_a_record_stale(recorded: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "is_strict", lambda chapter: chapter == "10_a")
+    monkeypatch.setattr(verified, "is_strict", lambda chapter: chapter == "10_a")
     assert pending() == ["10_a"]
 
 
@@ -138,16 +162,16 @@ def test_the_estimate_is_of_current_records(recorded: House, capsys: pytest.Capt
 
 
 def test_chapters_that_are_no_more_leave_the_record(recorded: House) -> None:
-    verify.keep("05_low", None)
-    assert set(verify.read_records()) == {"10_a"}
+    verified.keep("05_low", None)
+    assert set(verified.read_records()) == {"10_a"}
     (recorded.book / "src/10_a.md").unlink()
-    verify.keep("05_low", {"fingerprint": "new"})
-    assert set(verify.read_records()) == {"05_low"}
+    verified.keep("05_low", {"fingerprint": "new"})
+    assert set(verified.read_records()) == {"05_low"}
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"10_a": 3}', "{"], ids=repr)
 def test_a_damaged_record_gets_one_line(recorded: House, content: str, capsys: pytest.CaptureFixture) -> None:
-    verify.record_path().write_text(content, encoding="utf-8")
+    verified.record_path().write_text(content, encoding="utf-8")
     assert verify.main([]) == 1
     assert capsys.readouterr().err == "error: verified.json is damaged; delete it and run `make verify`\n"
 
@@ -159,11 +183,11 @@ def test_a_chapter_without_a_notebook_gets_one_line(recorded: House, capsys: pyt
 
 
 def test_the_record_of_the_book_names_chapters_that_there_are() -> None:
-    assert set(verify.read_records()) <= {text.stem for text in chapters.chapters()}
-    for row in verify.read_records().values():
+    assert set(verified.read_records()) <= {text.stem for text in chapters.chapters()}
+    for row in verified.read_records().values():
         assert {"fingerprint", "compared", "profile", "seconds", "versions"} == set(row)
 
 
 def test_records_are_written_as_json_that_people_can_read(recorded: House) -> None:
-    content = verify.record_path().read_text(encoding="utf-8")
+    content = verified.record_path().read_text(encoding="utf-8")
     assert list(json.loads(content)) == ["05_low", "10_a"] and content.count("\n") > 8 and content.endswith("}\n")

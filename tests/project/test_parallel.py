@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,8 @@ def small(tmp_path: Path) -> Path:
 
 def pytest_prints(place: Path, *words: str) -> list[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600)
+    own = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}   # words for the tests around it
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=600, env=own)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout.splitlines()
 

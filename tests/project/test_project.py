@@ -74,7 +74,9 @@ def test_no_package_is_required_in_two_ways() -> None:
     groups = [PACKAGE_NEEDS, BOOK_NEEDS, *EXTRA_NEEDS.values()]
     for position, group in enumerate(groups):
         for other in groups[position + 1 :]:
-            assert not set(group) & set(other)
+            for name in set(group) & set(other):    # the book's pin may be one of the versions that the package allows
+                pin = str(BOOK_NEEDS[name].specifier).removeprefix("==")
+                assert group is PACKAGE_NEEDS and other is BOOK_NEEDS and group[name].specifier.contains(pin), name
 
 
 def test_book_pins_are_exact() -> None:

@@ -23,6 +23,7 @@ from cdlm.runs import folder as folder_module
 from cdlm.runs.folder import partial_of
 from cdlm.runs.run import evaluate, run
 from cdlm.runs.spec import RunSpec
+from cdlm.training.callbacks import OnLog
 from cdlm.training.watch import Interrupted
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=6, batch_size=4, settings={"width": 2})
@@ -75,7 +76,7 @@ def test_what_cannot_work_is_refused_before_training_and_not_touched(kind: str, 
     PLACES[kind](tmp_path, whole)
     before, there = content_of(tmp_path), sorted(os.listdir(tmp_path))
     with pytest.raises(RunError) as error:
-        run(SPEC, tmp_path / "run", report=untrained, log_every=2, checkpoint_every=every)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(untrained)], log_every=2, checkpoint_every=every)
     assert str(tmp_path / "run") in str(error.value) and "\n" not in str(error.value)
     assert content_of(tmp_path) == before and sorted(os.listdir(tmp_path)) == there
 
@@ -85,7 +86,7 @@ def test_the_folder_one_is_in_is_refused(words: str, tmp_path: Path, monkeypatch
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(RunError, match="is the folder you are in, or above it; name a new folder, such as"):
-        run(SPEC, Path(words), report=untrained)
+        run(SPEC, Path(words), callbacks=[OnLog(untrained)])
     assert list(tmp_path.iterdir()) == [tmp_path / "here"]
 
 
@@ -105,7 +106,7 @@ def test_a_mount_point_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.EBUSY, "Device or resource busy")
     monkeypatch.setattr(os, "rename", busy)
     with pytest.raises(RunError, match="run cannot be replaced .*busy.*: name a new folder, such as .*run/run"):
-        run(SPEC, tmp_path / "run", report=untrained)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(untrained)])
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
@@ -127,10 +128,10 @@ def test_a_checkpoint_is_not_left_behind_by_a_run_without(tmp_path: Path) -> Non
         if row["step"] == 4:
             raise KeyboardInterrupt
     with pytest.raises(Interrupted, match="the same command resumes it"):
-        run(SPEC, tmp_path / "run", report=stop, log_every=2, checkpoint_every=2)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(stop)], log_every=2, checkpoint_every=2)
     before = content_of(tmp_path)
     with pytest.raises(RunError, match="holds a checkpoint of this run; keep checkpoints to go on"):
-        run(SPEC, tmp_path / "run", report=untrained, log_every=2, checkpoint_every=0)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(untrained)], log_every=2, checkpoint_every=0)
     assert content_of(tmp_path) == before
 
 
@@ -163,7 +164,7 @@ def test_a_run_that_cannot_get_its_name_is_kept_and_named_by_the_same_command(ki
     with pytest.raises((RunError, Interrupted), match=f"the run is whole in {partial_of(out)}, and the same command makes it"):
         run(SPEC, out, log_every=2, checkpoint_every=every)
     assert not out.exists() and set(FILES) < set(os.listdir(partial_of(out)))
-    metrics = run(SPEC, out, report=untrained, log_every=2, checkpoint_every=every)
+    metrics = run(SPEC, out, callbacks=[OnLog(untrained)], log_every=2, checkpoint_every=every)
     assert same_bits(out, whole) and os.listdir(tmp_path) == ["run"]
     assert evaluate(out) == {name: metrics[name] for name in ("source_accuracy", "target_accuracy")}
 
@@ -173,12 +174,12 @@ def test_a_place_that_was_filled_meanwhile_is_not_touched(whole: Path, tmp_path:
         (tmp_path / "run").mkdir(exist_ok=True)
         (tmp_path / "run/notes.txt").write_text("mine")
     with pytest.raises(RunError, match="Directory not empty; the run is whole in .*run.partial"):
-        run(SPEC, tmp_path / "run", report=fill, log_every=2, checkpoint_every=2)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(fill)], log_every=2, checkpoint_every=2)
     with pytest.raises(RunError, match="exists already"):
-        run(SPEC, tmp_path / "run", report=untrained, log_every=2, checkpoint_every=2)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(untrained)], log_every=2, checkpoint_every=2)
     assert content_of(tmp_path / "run") == {"notes.txt": b"mine"}
     (tmp_path / "run").rename(tmp_path / "theirs")
-    run(SPEC, tmp_path / "run", report=untrained, log_every=2, checkpoint_every=2)
+    run(SPEC, tmp_path / "run", callbacks=[OnLog(untrained)], log_every=2, checkpoint_every=2)
     assert same_bits(tmp_path / "run", whole)
 
 
@@ -206,7 +207,7 @@ def test_a_damaged_whole_run_does_not_get_its_name(tmp_path: Path, monkeypatch: 
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(RunError, match="is not what the run has stored"):
-        run(SPEC, tmp_path / "run", report=untrained, log_every=2)
+        run(SPEC, tmp_path / "run", callbacks=[OnLog(untrained)], log_every=2)
     assert not (tmp_path / "run").exists()
 
 

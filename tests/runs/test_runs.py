@@ -31,6 +31,7 @@ from cdlm.runs.record import metric_values
 from cdlm.runs.run import evaluate, joined_record, load_run, run
 from cdlm.runs.spec import RunSpec, build_method, found_size, load_pair
 from cdlm.settings import Images
+from cdlm.training.callbacks import OnLog
 from cdlm.training.checkpoints import CheckpointError, read_checkpoint, write_checkpoint
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=3, batch_size=8)
@@ -72,7 +73,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
     def fail(row: dict) -> None:
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        run(SPEC, tmp_path / "out", report=fail)
+        run(SPEC, tmp_path / "out", callbacks=[OnLog(fail)])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -207,7 +208,7 @@ def uninterrupted(tmp_path_factory) -> Path:
 def unfinished(tmp_path: Path) -> Path:
     """Where a run would be, that has died after its fifth step or later, with a checkpoint of its third."""
     with pytest.raises(Killed):
-        run(LONG, tmp_path / "run", report=stop_at(4), log_every=2, checkpoint_every=3)
+        run(LONG, tmp_path / "run", callbacks=[OnLog(stop_at(4))], log_every=2, checkpoint_every=3)
     return tmp_path / "run"
 
 
@@ -225,7 +226,7 @@ def test_an_unfinished_run_is_a_visible_folder_beside_its_place(unfinished: Path
 def test_a_resumed_run_is_the_uninterrupted_one(unfinished: Path, uninterrupted: Path) -> None:
     for step in (8, 100):
         try:
-            run(LONG, unfinished, report=stop_at(step), log_every=2, checkpoint_every=3)
+            run(LONG, unfinished, callbacks=[OnLog(stop_at(step))], log_every=2, checkpoint_every=3)
         except Killed:
             assert step == 8
     one, other = (load_file(folder / "weights.safetensors") for folder in (unfinished, uninterrupted))
@@ -285,7 +286,7 @@ def test_a_folder_of_something_else_is_not_used_and_not_removed(tmp_path: Path) 
 
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        run(LONG, tmp_path / "run", report=stop_at(2), log_every=2)
+        run(LONG, tmp_path / "run", callbacks=[OnLog(stop_at(2))], log_every=2)
     assert list(tmp_path.iterdir()) == []
 
 

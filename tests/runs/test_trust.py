@@ -25,6 +25,7 @@ from cdlm.runs.record import check_record, metric_values, read_record, read_reco
 from cdlm.runs.run import data_checksums, evaluate, joined_record, load_run, run, same_data, store_record
 from cdlm.runs.spec import RunSpec
 from cdlm.training import loop as loop_module
+from cdlm.training.callbacks import OnLog
 from cdlm.training.checkpoints import Checkpoint, CheckpointError, before_of, read_checkpoint, write_checkpoint
 
 SPEC = RunSpec("source", "mnist", "optdigits", steps=6, batch_size=4, settings={"width": 2})
@@ -191,7 +192,7 @@ def stopped_at_five(tmp_path_factory) -> Path:
         if row["step"] == 5:
             raise Stop
     with pytest.raises(Stop):
-        run(SPEC, place / "run", report=stop, log_every=1, checkpoint_every=2)
+        run(SPEC, place / "run", callbacks=[OnLog(stop)], log_every=1, checkpoint_every=2)
     return place
 
 
@@ -394,7 +395,7 @@ def damaged_partial(name: str, damage: tuple):
         run(SPEC, Path(place.name) / "whole", log_every=1, checkpoint_every=0)
         PARTIAL["weights"] = (Path(place.name) / "whole/weights.safetensors").read_bytes()
         with pytest.raises(Stop):
-            run(SPEC, Path(place.name) / "run", report=stop, log_every=1, checkpoint_every=2)
+            run(SPEC, Path(place.name) / "run", callbacks=[OnLog(stop)], log_every=1, checkpoint_every=2)
     with tempfile.TemporaryDirectory() as place:
         copy = copied(Path(PARTIAL["place"].name) / "run.partial", Path(place) / "run.partial")
         do_damage(copy / name, damage)

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from cdlm.data.domain import Domain, Split
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.training import checkpoints
+from cdlm.training.callbacks import OnLog
 from cdlm.training.loop import Loop, train
 
 STEPS, EVERY = 24, 3
@@ -41,7 +42,7 @@ def training(checkpoint: Path | None, report=None, model: CDLM | None = None) ->
     """The training that all the tests kill, resume and compare."""
     model = model or small()
     loop = Loop(STEPS, batch_size=4, log_every=2, checkpoint=checkpoint, checkpoint_every=EVERY)
-    log = train(model, random_domain("s", 0), random_domain("t", 1), loop, report)
+    log = train(model, random_domain("s", 0), random_domain("t", 1), loop, [OnLog(report)] if report else [])
     return model, log
 
 
