@@ -32,7 +32,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from reads import noted
-from verified import came_out_again, is_strict, keep, row_of
+from verified import came_out_again, has_code, is_strict, keep, row_of
 
 from chapters import (
     BOOK,
@@ -43,7 +43,7 @@ from chapters import (
     read_notebook,
 )
 
-CELL_TIMEOUT_S = 1800
+CELL_TIMEOUT_S = START_TIMEOUT_S = 1800
 MESSAGE_TIMEOUT_S = 240      # from the end of a cell to its last output, on a busy machine
 PATIENCE_S = 20         # for threads whose kernels were killed
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -136,7 +136,7 @@ def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
-        startup_timeout=CELL_TIMEOUT_S,  # the usual limits, of a minute and of four seconds, lose outputs on a busy machine
+        startup_timeout=START_TIMEOUT_S,  # the usual limits, of a minute and of four seconds, lose outputs on a busy machine
         iopub_timeout=MESSAGE_TIMEOUT_S,
         raise_on_iopub_timeout=True,    # a message that is lost: no output is left out unsaid
         record_timing=False,
@@ -189,7 +189,7 @@ def execute(text: Path, force: bool = False) -> dict | None:
         write_atomically(target, notebook_json(fresh), instead_of=old)
     except ChapterError as error:
         raise ChapterError(f"{text.stem}: {error}") from None
-    again = came_out_again(notebook, fresh, is_strict(text.stem))
+    again = has_code(fresh) and came_out_again(notebook, fresh, is_strict(text.stem))
     return row_of(text.stem, fresh, time.monotonic() - start) if again else {}
 
 

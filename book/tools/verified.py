@@ -28,6 +28,10 @@ def is_strict(chapter: str) -> bool:
     return chapter.startswith("5") and "\n# Workshop: " not in (BOOK / "src" / f"{chapter}.md").read_text(encoding="utf-8")
 
 
+def has_code(notebook: NotebookNode) -> bool:
+    return any(cell.cell_type == "code" for cell in notebook.cells)
+
+
 def what_is_compared(chapter: str) -> str:
     return "all outputs" if is_strict(chapter) else "outputs of tagged cells"
 

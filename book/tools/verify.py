@@ -30,8 +30,7 @@ from disk import ChapterError
 from execute import MESSAGE_TIMEOUT_S, durations
 from fingerprint import run_fingerprint, why_stale
 from joblib import cpu_count
-from nbformat import NotebookNode
-from verified import current_record, is_strict, keep, read_records, row_of
+from verified import current_record, has_code, is_strict, keep, read_records, row_of
 
 from chapters import ROOT, chapters, notebook_path, read_notebook
 
@@ -87,10 +86,6 @@ def verify(text: Path) -> dict:
     if run_fingerprint(read_notebook(notebook_path(text))) != fingerprint:
         raise ChapterError(f"{text.stem} was changed while it ran; run `make verify` again")
     return row_of(text.stem, notebook, time.monotonic() - start)
-
-
-def has_code(notebook: NotebookNode) -> bool:
-    return any(cell.cell_type == "code" for cell in notebook.cells)
 
 
 def unverified(name: str, everything: bool) -> list[Path]:

@@ -25,7 +25,7 @@ from cdlm.cli.common import (
 from cdlm.cli.train import note_unchecked
 from cdlm.data.cache import cache_root
 from cdlm.evaluation.selection import RULES
-from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, jobs
+from cdlm.experiments.plan import BUDGETS, FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
 from cdlm.experiments.record import is_valid
 from cdlm.experiments.results import result_rows
@@ -33,7 +33,6 @@ from cdlm.files import RunError, json_text, need_place, write_json
 from cdlm.measurements.drawings import measure_translations
 from cdlm.measurements.maps import measure_confusion, measure_maps
 from cdlm.measurements.moments import measure_moments
-from cdlm.profiles import PROFILES
 from cdlm.runs.record import record_path
 from cdlm.settings import quoted
 
@@ -93,7 +92,7 @@ RUNS_FOLDER = Path("book/results/runs")
 RESULTS_OPTION = typer.Option(help="folder of the records")
 WHAT_ARGUMENT = typer.Argument(help=f"one of: {', '.join((*TABLE_TASKS, *FIGURE_TASKS))}")
 SEEDS_OPTION = typer.Option(help="such as 1-3, or 0,3,5")
-PROFILE_OPTION = typer.Option(help=f"how much of it: {', '.join(PROFILES)}")
+PROFILE_OPTION = typer.Option(help=f"how much of it: {', '.join(BUDGETS)}")
 RECORDS_OPTION = typer.Option(help=f"folder of the records; by default {RUNS_FOLDER}, "
                               "or beside the runs for a profile that is not full")
 WORK_OPTION = typer.Option(help="folder for unfinished runs and for weights; "

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.files import RunError
 from cdlm.methods.registry import METHODS, build_config
-from cdlm.profiles import PROFILES
 from cdlm.runs.spec import RunSpec
 
 __all__ = [
@@ -50,7 +49,7 @@ __all__ = [
 # 80_plan_and_queue: From a table to runs
 
 BUDGETS = {"smoke": {"steps": 20, "width": 4}, "book": {"steps": 300, "width": 8},
-           "full": {"steps": 2000, "width": 16}}
+           "full": {"steps": 2000, "width": 16}, "gpu": {"steps": 5000, "width": 64}}
 # how images are changed in tasks without color
 GRAY = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}
 GRAY_STRONG = {"degrees": 25.0, "shift": 0.1, "scale": 0.2, "contrast": 0.5}
@@ -110,8 +109,8 @@ def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
     Where a domain is in color, images are standardized, recolored at random instead of moved,
     and there is no self-training. Raises RunError for a profile there is not.
     """
-    if profile not in PROFILES:
-        raise RunError(f"profile {profile!r}; there are {', '.join(PROFILES)}")
+    if profile not in BUDGETS:
+        raise RunError(f"profile {profile!r}; there are {', '.join(BUDGETS)}")
     steps, width = BUDGETS[profile]["steps"], BUDGETS[profile]["width"]
     source, target = task.split("-")
     color = in_color_domain(task)
@@ -119,7 +118,7 @@ def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
                                                       if color and not variant.bare else {})
     augment = (COLOR if color else GRAY) if variant.augmented and not variant.bare else {}
     strong = GRAY_STRONG if trains_itself(variant.method, settings) else {}
-    size = "full" if profile == "full" else "best"
+    size = "full" if profile in ("full", "gpu") else "best"
     spec = RunSpec(variant.method, target if variant.on_target else source, target, seed,
                    steps, 64, settings, size, "bfloat16", augment, strong)
     return Job(f"{task}_{variant.name}_s{seed}", spec)

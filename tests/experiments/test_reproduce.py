@@ -130,7 +130,7 @@ def test_jobs_come_seed_by_seed_each_once() -> None:
     assert jobs("table2", []) == []
 
 
-@pytest.mark.parametrize("profile, size", [("smoke", "best"), ("book", "best"), ("full", "full")])
+@pytest.mark.parametrize("profile, size", [("smoke", "best"), ("book", "best"), ("full", "full"), ("gpu", "full")])
 def test_a_profile_sets_steps_width_and_size(profile: str, size: str) -> None:
     spec = job(plan.SOURCE_ONLY, "mnist-usps", 3, profile).spec
     assert (spec.steps, spec.settings["width"]) == tuple(plan.BUDGETS[profile].values()) and spec.size == size
