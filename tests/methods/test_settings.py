@@ -245,10 +245,15 @@ SMALL = {method: {} for method in METHODS} | {
     "cdlm": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5},
     "improved": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5, "confidence": 0.05},
     "plain": {"width": 4, "latent": 3, "reversal": 0.2, "confidence": 0.05}, "dann": {"width": 4, "hidden": 5},
-    "source": {"width": 4}, "mcd": {"width": 4}}  # fmt: skip
+    "source": {"width": 4}, "mcd": {"width": 4}} | {
+    name: {"width": 4, "latent": 3} for name in ("cdan", "mcc", "shot", "symmnets")} | {
+    name: {"width": 4, "latent": 3, "confidence": 0.05} for name in ("adamatch", "tpn")} | {
+    "ilada": {"width": 4, "latent": 3, "neighbors": 2, "compared": 1, "start": 0.5}}  # fmt: skip
 ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
 FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0},
-              ("plain", "teacher"): {"self_training": 1.0}}  # fmt: skip
+              ("plain", "teacher"): {"self_training": 1.0}, ("adamatch", "interpolate"): {"normalization": "batch"}}  # fmt: skip
+
+LABELS = {"ilada": torch.arange(6) % 2, "tpn": torch.arange(6) % 2}     # so that a class has more than one image
 
 
 def others(name: str, kind: object, value: object) -> list[object]:
@@ -283,8 +288,9 @@ def trained(method: str, settings: tuple[tuple[str, object], ...], steps: int = 
     model.prepare(*(((x + 1) * 127.5).to(torch.uint8) for x in (x_s, x_t)))
     trainer = Trainer(model.double().train(), steps)
     for _ in range(steps):
-        trainer.step(DomainBatch(x_s, torch.arange(6), x_t, again, plain), g)
-    return {name: value.detach() for name, value in model.named_parameters()}
+        trainer.step(DomainBatch(x_s, LABELS.get(method, torch.arange(6)), x_t, again, plain, torch.arange(6)), g)
+    learned = model.state_dict() if method == "tpn" else dict(model.named_parameters())    # it classifies by means that it keeps
+    return {name: value.detach() for name, value in learned.items()}
 
 
 def differ(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -320,4 +326,5 @@ def test_few_settings_are_refused() -> None:
             METHODS[method][1].of(**SMALL[method] | {name: value})
         except ValueError:
             refused.add((method, name))
-    assert refused == {("improved", name) for name in ("classifier", "reads", "task_reaches_encoder", "task_reaches_decoder")}
+    assert refused == {("tpn", "features")} | {
+        ("improved", name) for name in ("classifier", "reads", "task_reaches_encoder", "task_reaches_decoder")}

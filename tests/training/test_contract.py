@@ -58,7 +58,7 @@ def test_every_method_answers_what_the_experiments_ask(name: str) -> None:
 
 def test_who_needs_a_second_view_says_so_by_its_settings() -> None:
     asked = {name: kind.needs_second_view(config()) for name, (kind, config) in METHODS.items()}
-    assert {name for name in asked if asked[name]} == {"improved"}
+    assert {name for name in asked if asked[name]} == {"improved", "adamatch"}
     plain, config = METHODS["plain"]
     assert plain.needs_second_view(config.of(self_training=0.5)) and not plain.needs_second_view(config.of(self_training=0.0))
 
