@@ -325,6 +325,32 @@ def test_what_is_on_record_is_not_touched(made: tuple, monkeypatch: pytest.Monke
     assert {path: path.stat().st_mtime_ns for path in records.iterdir()} == before
 
 
+@pytest.mark.parametrize("kind", ["of another width", "cut short", "no record", "a folder"])
+def test_a_file_of_the_name_of_a_record_is_not_replaced_by_another_run(made: tuple, tmp_path: Path, kind: str) -> None:
+    """As after a change of the plan: the numbers on record are somebody's, and nothing is trained in their place."""
+    work, records, _ = made
+    path, text = tmp_path / f"{work.name}.json", (records / f"{work.name}.json").read_text()
+    wider = work._replace(spec=replace(work.spec, settings={"width": 5}))
+    content = {"of another width": text, "cut short": text[: len(text) // 2], "no record": '{"mine": 1}'}.get(kind)
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_text(content)
+    asked = wider if kind == "of another width" else work
+    with pytest.raises(RunError, match=f"{path} exists, and is no older record of the same"):
+        queue.reproduce([asked], tmp_path, tmp_path / "runs", carry=lambda *words: pytest.fail("carried out"), quiet=True)
+    assert path.is_dir() if content is None else path.read_text() == content
+
+
+def test_a_record_of_this_run_that_is_not_whole_is_made_again(made: tuple, tmp_path: Path) -> None:
+    work, records, folders = made
+    whole = read_json(records / f"{work.name}.json")
+    path = tmp_path / f"{work.name}.json"
+    path.write_text(json.dumps({name: value for name, value in whole.items() if name != "selected"}))
+    assert queue.reproduce([work], tmp_path, folders, carry=by_processes(1), quiet=True) == []
+    assert read_json(path) == whole
+
+
 # Selection among snapshots
 
 COURSES = st.lists(st.tuples(st.floats(0, 1), *[st.floats(-5, 5) for _ in RULES]), min_size=1, max_size=8)
@@ -438,6 +464,53 @@ def test_an_interrupt_ends_the_queue_with_one_line(tmp_path: Path) -> None:
     assert errors == "error: interrupted with 0 of 2 runs on record; the same command goes on\n"
     partial, = (tmp_path / "runs").iterdir()
     assert (partial / "checkpoint.safetensors").exists()
+
+
+OPERATIONS = ("replace", "rename", "fsync", "link", "unlink", "mkdir", "open")
+SHORT = sample_job()
+SHORT = SHORT._replace(spec=replace(SHORT.spec, steps=3))
+
+
+def die_in(place: Path, number: int, done: Path) -> None:
+    """Carry out a queue of one short run, and end by SIGKILL at its ``number``-th file operation, before that is done; the
+    file ``done`` says that there were fewer."""
+    count, kill, process = 0, os.kill, os.getpid()
+
+    def deadly(real):
+        def call(*words, **more):
+            nonlocal count
+            count += 1
+            if count == number:
+                kill(process, signal.SIGKILL)
+            return real(*words, **more)
+        return call
+    for name in OPERATIONS:
+        setattr(os, name, deadly(getattr(os, name)))
+    queue.reproduce([SHORT], place / "records", place / "runs", carry=by_processes(1), quiet=True)
+    done.write_text(str(count))
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """What the record of the short run says where nothing has disturbed it."""
+    place = tmp_path_factory.mktemp("short")
+    assert queue.reproduce([SHORT], place / "records", place / "runs", carry=by_processes(1), quiet=True) == []
+    return numbers(place / f"records/{SHORT.name}.json")
+
+
+@posix
+@pytest.mark.parametrize("number", [3, 30, *(pytest.param(n, marks=pytest.mark.slow) for n in (*range(1, 60, 3), 60, 62, 64))])
+def test_killed_at_any_file_operation_the_queue_goes_on_to_the_same_record(number: int, short: dict, tmp_path: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=die_in, args=(tmp_path, number, tmp_path / "done"))
+    child.start()
+    child.join(600)
+    assert (child.exitcode == 0) == (tmp_path / "done").exists() and child.exitcode in (0, -signal.SIGKILL)
+    record = tmp_path / f"records/{SHORT.name}.json"
+    assert not record.exists() or numbers(record) == short, "half a record"
+    assert queue.reproduce([SHORT], tmp_path / "records", tmp_path / "runs", carry=by_processes(1), quiet=True) == []
+    assert numbers(record) == short
+    assert os.listdir(tmp_path / "runs") == [SHORT.name], "nothing is left of the kill"
+    assert [name for name in os.listdir(tmp_path / "records") if not name.startswith(".")] == [record.name]
 
 
 @pytest.mark.slow
