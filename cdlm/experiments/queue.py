@@ -19,8 +19,8 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from cdlm.experiments.plan import Job
-from cdlm.experiments.record import carry_out, is_valid
-from cdlm.files import RunError, need_folder
+from cdlm.experiments.record import carry_out, is_run_of, is_valid
+from cdlm.files import RunError, need_folder, need_place
 from cdlm.runs.folder import partial_of
 from cdlm.runs.record import record_path
 from cdlm.training.watch import Interrupted
@@ -161,12 +161,15 @@ def reproduce(todo: Sequence[Job], results: Path, folders: Path, device: str = "
     CAUSE" for each that failed.
 
     ``carry`` is ``by_processes`` or ``by_dask`` of something; by default a process for each
-    core, or one for a GPU. Raises RunError for folders that cannot be written, before anything
-    is trained, and Interrupted.
+    core, or one for a GPU. Raises RunError for folders that cannot be written, and for files
+    that no record may replace, before anything is trained, and Interrupted.
     """
     results, folders = need_folder(results), need_folder(folders)
     missing = [work
                for work in todo if not is_valid(record_path(work.name, results), work.spec)]
+    for work in missing:
+        need_place(results / f"{work.name}.json",
+                   lambda old, spec=work.spec: is_run_of(spec, old.get("spec")))
     carry = carry or by_processes(fitting_workers(len(missing), device))
     try:
         with shown(todo, results, folders, quiet):

@@ -14,6 +14,22 @@
   conditional discriminator, sure predictions.
 - ``cdlm.methods.plain``: Encoder and classifier without a decoder: bounds, baseline and
   control of the experiments.
+- ``cdlm.methods.backbone``: What methods on features share: an encoder, a classifier, and how
+  they learn.
+- ``cdlm.methods.cdan``: Conditional adversarial training: features that do not tell their
+  domain, class by class.
+- ``cdlm.methods.mcc``: Minimum class confusion: target predictions that do not waver between
+  two classes.
+- ``cdlm.methods.shot``: Source hypothesis transfer: a frozen classifier, and target features
+  that suit it.
+- ``cdlm.methods.adamatch``: AdaMatch: own labels, corrected for class shares and for how sure
+  the source is.
+- ``cdlm.methods.tpn``: Transferrable prototypical networks: class means that serve both
+  domains.
+- ``cdlm.methods.symmnets``: SymmNets-V2: a classifier with an answer for each class and
+  domain.
+- ``cdlm.methods.ilada``: ILA-DA: a contrastive loss between source images and their probable
+  neighbors in the target.
 - ``cdlm.methods.registry``: All methods by name, each with the class of its settings.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

@@ -9,13 +9,20 @@ from dataclasses import fields
 
 from cdlm.data.augment import Augment
 from cdlm.files import RunError
+from cdlm.methods.adamatch import AdaMatch, AdaMatchConfig
 from cdlm.methods.base import Method
+from cdlm.methods.cdan import CDAN, CDANConfig
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.methods.dann import DANN, DANNConfig
+from cdlm.methods.ilada import ILADA, ILADAConfig
 from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig
+from cdlm.methods.mcc import MCC, MCCConfig
 from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.plain import Plain, PlainConfig
+from cdlm.methods.shot import SHOT, SHOTConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
+from cdlm.methods.symmnets import SymmNets, SymmNetsConfig
+from cdlm.methods.tpn import TPN, TPNConfig
 from cdlm.settings import Settings, from_flat, quoted
 
 __all__ = ["METHODS", "build_augment", "build_config"]
@@ -30,6 +37,13 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "dann": (DANN, DANNConfig),
     "plain": (Plain, PlainConfig),
     "mcd": (MCD, MCDConfig),
+    "cdan": (CDAN, CDANConfig),
+    "mcc": (MCC, MCCConfig),
+    "shot": (SHOT, SHOTConfig),
+    "adamatch": (AdaMatch, AdaMatchConfig),
+    "tpn": (TPN, TPNConfig),
+    "symmnets": (SymmNets, SymmNetsConfig),
+    "ilada": (ILADA, ILADAConfig),
 }
 
 

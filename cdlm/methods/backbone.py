@@ -1,0 +1,91 @@
+"""What methods on features share: an encoder, a classifier, and how they learn.
+
+Generated from book/src/78_neighbors.md by `make sync`: edit there, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cdlm.methods.base import Learner, Method, linear_decay
+from cdlm.methods.cdlm import NetworkChoices, fit_components, full
+from cdlm.model.networks import Encoder, ungrouped
+from cdlm.model.normalization import set_chunks
+from cdlm.settings import Amount, Images, Momentum, Settings
+
+__all__ = ["BackboneConfig", "OnFeatures"]
+
+
+# 78_neighbors: Equal networks, other losses
+
+@dataclass(frozen=True)
+class BackboneConfig(Settings):
+    """What methods on features have in common: the networks, and how these learn; defaults
+    are those of ``PlainConfig``."""
+
+    networks: NetworkChoices = NetworkChoices()
+    lr_phi: Amount = 0.05               # of the encoder, by SGD with momentum
+    lr_theta: Amount = 1e-3             # of all that reads its features, by Adam
+    momentum: Momentum = 0.9
+
+    def conflict(self) -> str:
+        """A width that cannot be normalized in groups."""
+        c = self.networks
+        return ungrouped(c.width, 3) if c.normalization == "group" else ""
+
+
+class OnFeatures(Method):
+    """CDLM's encoder up to its features h, and a classifier that reads them; a subclass has
+    the objective."""
+
+    def __init__(self, config: BackboneConfig, images: Images | None = None,
+                 halves: int = 1) -> None:
+        """``halves`` says how many times the classifier answers."""
+        super().__init__()
+        self.config, self.images = config, images or Images()
+        n, x = config.networks, self.images
+        self.encoder = Encoder(n.latent, x.channels, n.width, x.size, n.normalization, n.tap,
+                               n.features, n.activation, trunk=n.trunk)
+        for head in (self.encoder.mu, self.encoder.log_sigma):
+            head.requires_grad_(False)  # codes are for a decoder
+        self.classifier = nn.Sequential(nn.Linear(n.latent, 128), nn.ReLU(),
+                                        nn.Linear(128, halves * x.classes))
+
+    def readers(self) -> dict[str, nn.Module]:
+        """The networks that read features, by the names of their learners."""
+        return {"theta_T": self.classifier}
+
+    def learners(self) -> list[Learner]:
+        """As those of ``Plain``: SGD for the encoder, Adam for the rest, rates that fall
+        linearly to 0."""
+        c = self.config
+        encoder = tuple(p for p in self.encoder.parameters() if p.requires_grad)
+        return [Learner("phi", encoder, c.lr_phi, "sgd", c.momentum, linear_decay), *(
+            Learner(name, tuple(part.parameters()), c.lr_theta, schedule=linear_decay)
+            for name, part in self.readers().items())]
+
+    def prepare(self, source_images: Tensor, target_images: Tensor) -> None:
+        """Fit the principal components, if h is made from them; both are bytes (N, C,
+        H, W)."""
+        fit_components(self, source_images, target_images)
+
+    def encode(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """Features (B, latent) of several batches in one pass, each normalized as if it came
+        alone."""
+        set_chunks(self.encoder, len(images))
+        return full(self.encoder(torch.cat(images)).h).chunk(len(images))
+
+    def classify(self, *features: Tensor) -> tuple[Tensor, ...]:
+        """Logits (B, ...) of several batches of features in one pass."""
+        return full(self.classifier(torch.cat(features))).chunk(len(features))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features h (B, latent) of images (B, C, H, W) in [-1, 1]."""
+        return self.encoder(x).h
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Class logits (B, classes) of images (B, C, H, W) in [-1, 1]."""
+        return self.classifier(self.features(x))
