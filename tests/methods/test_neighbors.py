@@ -45,6 +45,12 @@ def pair(size: int = 8) -> DomainBatch:
     return DomainBatch(x_s, torch.arange(size) % 4, x_t, again, plain, torch.arange(size) % 4)
 
 
+def near_pair() -> DomainBatch:
+    """Target images that are the source's, paler: each has a neighbor of its own class."""
+    batch = pair()
+    return replace(batch, x_t=0.9 * batch.x_s)
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -59,7 +65,7 @@ def step(method: OnFeatures, now: Now = Now(0.7), batch: DomainBatch | None = No
 
 def reached(method: OnFeatures, name: str, now: Now = Now(0.7)) -> set[str]:
     """The networks for which one loss of a method has a gradient that is not 0."""
-    loss = step(method, now)[1][name]
+    loss = step(method, now, near_pair())[1][name]
     found = set()
     for part in PARTS:
         wanted = [p for p in getattr(method, part).parameters() if p.requires_grad] if hasattr(method, part) else []
@@ -86,8 +92,8 @@ BOTH = {"encoder", "classifier"}
     (ILADA, ILADAConfig, Now(0.7), {"task": BOTH, "adv": {"encoder", "discriminator"}, "contrast": {"encoder"}}),
 ])  # fmt: skip
 def test_each_loss_reaches_its_networks(kind: type, config: type, now: Now, expected: dict) -> None:
-    changes = {"confidence": 0.0} if "confidence" in flat(config()) else {}
-    method = made(kind, config, **changes)
+    sure = {name: value for name, value in (("confidence", 0.0), ("neighbors", 1)) if name in flat(config())}
+    method = made(kind, config, **sure)
     assert {name: reached(method, name, now) for name in step(method, now)[1]} == expected
 
 
@@ -426,9 +432,18 @@ def test_contrast_by_hand() -> None:
 
 
 def test_contrast_begins_when_it_is_due_and_is_added_to_cdan() -> None:
-    method, cdan = made(ILADA, ILADAConfig, contrast=2.0), made(CDAN, CDANConfig, by_entropy=False)
+    method, cdan = made(ILADA, ILADAConfig, contrast=2.0, neighbors=1), made(CDAN, CDANConfig, by_entropy=False)
     cdan.load_state_dict(method.state_dict())
     for progress in (0.1, 0.5):
-        ours, found = step(method, Now(progress))
+        ours, found = step(method, Now(progress), near_pair())
         assert (found["contrast"].item() > 0) == (progress > 0.16)
-        assert ours.item() == pytest.approx((step(cdan, Now(progress))[0] + 2 * found["contrast"]).item(), rel=1e-9)
+        alone = step(cdan, Now(progress), near_pair())[0]
+        assert ours.item() == pytest.approx((alone + 2 * found["contrast"]).item(), rel=1e-9)
+
+
+def test_where_all_target_images_get_one_label_there_is_nothing_to_contrast() -> None:
+    """As at the start of training, where domains are far apart."""
+    h_s, far = random(8, 3), random(8, 3, seed=1) + torch.tensor([1000.0, 0, 0])
+    method, y = made(ILADA, ILADAConfig, neighbors=1), torch.arange(8) % 4
+    assert neighbor_labels(similarity(h_s, far), y, 1).unique().numel() == 1
+    assert method.contrast(h_s, y, far).item() == 0 < method.contrast(h_s, y, h_s + 0.01).item()

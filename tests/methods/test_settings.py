@@ -248,12 +248,12 @@ SMALL = {method: {} for method in METHODS} | {
     "source": {"width": 4}, "mcd": {"width": 4}} | {
     name: {"width": 4, "latent": 3} for name in ("cdan", "mcc", "shot", "symmnets")} | {
     name: {"width": 4, "latent": 3, "confidence": 0.05} for name in ("adamatch", "tpn")} | {
-    "ilada": {"width": 4, "latent": 3, "neighbors": 2, "compared": 1, "start": 0.5}}  # fmt: skip
+    "ilada": {"width": 4, "latent": 3, "neighbors": 1, "compared": 1, "kept": 0.5, "start": 0.5}}  # fmt: skip
 ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
 FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0},
               ("plain", "teacher"): {"self_training": 1.0}, ("adamatch", "interpolate"): {"normalization": "batch"}}  # fmt: skip
 
-LABELS = {"ilada": torch.arange(6) % 2, "tpn": torch.arange(6) % 2}     # so that a class has more than one image
+LABELS = {"ilada": torch.arange(6) // 2, "tpn": torch.arange(6) % 2}     # so that a class has more than one image
 
 
 def others(name: str, kind: object, value: object) -> list[object]:
@@ -286,6 +286,7 @@ def trained(method: str, settings: tuple[tuple[str, object], ...], steps: int = 
     model, g = kind(made).double(), torch.Generator().manual_seed(1)
     x_s, x_t, again, plain = torch.rand(4, 6, 1, 28, 28, generator=g, dtype=torch.float64) * 2 - 1
     model.prepare(*(((x + 1) * 127.5).to(torch.uint8) for x in (x_s, x_t)))
+    x_t = 0.8 * x_s + 0.2 * x_t if method == "ilada" else x_t       # it learns where neighbors are of several classes
     trainer = Trainer(model.double().train(), steps)
     for _ in range(steps):
         trainer.step(DomainBatch(x_s, LABELS.get(method, torch.arange(6)), x_t, again, plain, torch.arange(6)), g)
