@@ -507,7 +507,8 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 @posix
 @pytest.mark.parametrize("number", [3, 30, *(pytest.param(n, marks=pytest.mark.slow) for n in (*range(1, 60, 3), 60, 62, 64))])
-def test_killed_at_any_file_operation_the_queue_goes_on_to_the_same_record(number: int, short: dict, quick: None, tmp_path: Path) -> None:
+def test_killed_at_any_file_operation_the_queue_ends_with_the_same_record(number: int, short: dict, quick: None,
+                                                                          tmp_path: Path) -> None:
     child = multiprocessing.get_context("fork").Process(target=die_in, args=(tmp_path, number, tmp_path / "done"))
     child.start()
     child.join(600)
