@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +33,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 """
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 OLD_PAGES = tomllib.loads((ROOT / "book/_ext/old_pages.toml").read_text(encoding="utf-8"))
 
 
@@ -316,3 +319,77 @@ def test_page_of_the_package_documents_every_public_name(pages: dict[Path, Beaut
             if public and f"cdlm.{module}.{node.name}" not in documented:
                 missing.append(f"{module}.{node.name}")
     assert missing == []
+
+
+# What is wider than the screen and cannot be pushed sideways, with all that is folded opened first. A formula is as wide as
+# what MathJax draws, which the theme would cut at the edge of its box.
+TOO_WIDE = """async () => {
+    if (window.MathJax?.startup) await MathJax.startup.promise;
+    for (const details of document.querySelectorAll('details')) details.open = true;
+    for (const folded of document.querySelectorAll('.toggle-hidden')) folded.classList.remove('toggle-hidden');
+    const pushed = part => ['auto', 'scroll'].includes(getComputedStyle(part).overflowX)
+        && part.getBoundingClientRect().right <= window.innerWidth + 1;
+    const inside = part => {
+        for (let p = part; p && p !== document.body; p = p.parentElement) if (pushed(p)) return true;
+        return part.getBoundingClientRect().right <= window.innerWidth + 1;
+    };
+    const uncut = part => {
+        const box = part.closest('.math');
+        return !box || pushed(box) || pushed(part.parentElement)
+            || part.getBoundingClientRect().right <= box.getBoundingClientRect().right + 2;
+    };
+    const kinds = ':is(h1, h2, h3, p, li, dt, dd, td, th, code, pre, table, img, svg, video)';
+    const parts = [...document.querySelectorAll(`article ${kinds}`)];
+    const drawn = [...document.querySelectorAll('article mjx-container > mjx-math')];
+    return {
+        page: document.documentElement.scrollWidth, formulas: drawn.length,
+        wide: [...parts.filter(part => part.checkVisibility() && !part.closest('mjx-container') && !inside(part)),
+               ...drawn.filter(part => part.checkVisibility() && !(inside(part) && uncut(part)))]
+            .map(part => `${part.tagName} ${part.textContent.trim().slice(0, 80)}`),
+    };
+}"""
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def phone() -> Iterator:
+    """A page of a browser as wide as that of a telephone."""
+    if CHROMIUM is None or importlib.util.find_spec("playwright") is None:
+        pytest.skip("no Chromium or no playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser.new_page(viewport=PHONE)
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_no_page_is_wider_than_a_telephone_and_nothing_is_cut(pages: dict[Path, BeautifulSoup], phone) -> None:
+    """Wide tables, displayed formulas and what cells print can be pushed sideways, each by itself; all else fits."""
+    wide, formulas = {}, 0
+    for path, page in pages.items():
+        if page.select_one("article") is None:      # an old address, which leads on
+            continue
+        phone.goto(path.as_uri(), wait_until="load", timeout=180_000)
+        seen = phone.evaluate(TOO_WIDE)
+        formulas += seen["formulas"]
+        if seen["page"] != PHONE["width"] or seen["wide"]:
+            wide[path.name] = (seen["page"], seen["wide"])
+    assert formulas > 1000, "MathJax has drawn them"
+    assert wide == {}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("content", [
+    "<p>a <code>" + "long.name_" * 9 + "</code></p>", "<img src='' width='700'>", "<table><tr><td>" + "x" * 90 + "</table>",
+    "<p><span class='math' style='display: inline-flex; max-width: 100%; overflow: hidden'><mjx-container><mjx-math "
+    "style='white-space: nowrap'>" + "x + " * 40 + "</mjx-math></mjx-container></span></p>",
+])  # fmt: skip
+def test_what_is_too_wide_or_cut_is_seen(content: str, phone) -> None:
+    phone.set_content(f"<article style='width: 350px'>{content}</article>")
+    assert phone.evaluate(TOO_WIDE)["wide"] != []
+    pushed = f"<div style='overflow-x: auto'>{content.replace('hidden', 'auto')}</div>"
+    phone.set_content(f"<article style='width: 350px'>{pushed}</article>")
+    assert phone.evaluate(TOO_WIDE)["wide"] == []
