@@ -297,7 +297,7 @@ def test_warnings_are_counted_by_hand() -> None:
 @pytest.mark.parametrize(
     ("method", "set_to", "is_adapted"),
     [("source", {}, False), ("plain", {"width": 4}, False), ("plain", {"reversal": 1.0}, True),
-     ("plain", {"domain_statistics": True}, True), ("cdlm", {}, True), ("dann", {}, True), ("mcd", {}, True)],
+     ("plain", {"domain_statistics": True}, True), ("cdlm", {}, True), ("dann", {}, True), ("dann", {"weight": 0.0}, False), ("mcd", {}, True)],
 )  # fmt: skip
 def test_who_adapts(method: str, set_to: dict, is_adapted: bool) -> None:
     assert adapts(RunSpec(method, "mnist", "optdigits", settings=set_to)) is is_adapted
