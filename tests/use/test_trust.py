@@ -342,11 +342,13 @@ def test_the_signs_of_a_run_are_those_of_its_logits(folders: list[Path]) -> None
 def test_a_run_without_target_labels_has_no_truth(folders: list[Path], tmp_path: Path) -> None:
     from PIL import Image
 
+    images = tmp_path / "images"
+    images.mkdir()
     for number in range(12):
-        Image.new("L", (28, 28), 20 * number).save(tmp_path / f"{number}.png")
-    run(RunSpec("plain", "optdigits", str(tmp_path), 1, 2, 4, {"width": 4}), tmp_path / "out" / "run")
+        Image.new("L", (28, 28), 20 * number).save(images / f"{number}.png")
+    run(RunSpec("plain", "optdigits", str(images), 1, 2, 4, {"width": 4}), tmp_path / "run")
     with pytest.raises(RunError, match="no labels, and the truth is counted by labels"):
-        trust_record(tmp_path / "out" / "run")
+        trust_record(tmp_path / "run")
 
 
 def test_the_record_is_made_by_a_command(folders: list[Path], tmp_path: Path) -> None:
