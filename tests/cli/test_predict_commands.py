@@ -1,4 +1,4 @@
-"""`cdlm predict` and `cdlm translate` as a user meets them: the table, and nothing else, on standard output; one line for errors."""
+"""`cdlm predict` and `cdlm translate` as a user meets them: a table and nothing else on standard output, one line for errors."""
 
 from __future__ import annotations
 
