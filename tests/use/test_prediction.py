@@ -140,7 +140,7 @@ def test_a_domain_is_its_test_images(drawing: Path) -> None:
 
 
 @pytest.mark.parametrize("words, error, message", [
-    ([""], UnknownDomainError, "unknown domain ''"),
+    ([""], DataError, "an empty word names no image"),
     (["nowhere/"], DataError, "there is no folder or archive nowhere"),
     (["nobody"], UnknownDomainError, "unknown domain 'nobody'"),
     (["none*.png"], DataError, r"no file matches none\*.png"),
@@ -267,7 +267,7 @@ def test_what_exists_is_not_overwritten(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="exists already; name another, or remove it"):
             write_new(tmp_path / name, "new")
     assert (tmp_path / "old.csv").read_text() == "kept"
-    with pytest.raises(RunError, match="cannot write to"):
+    with pytest.raises(RunError, match="cannot write .*Not a directory"):
         write_new(tmp_path / "old.csv/x.csv", "new")
     write_new(tmp_path / "a/new.csv", "é\n")
     assert (tmp_path / "a/new.csv").read_bytes() == "é\n".encode()
@@ -308,8 +308,8 @@ def test_damaged_weights_are_told(sides: Path, odd: Path, tmp_path: Path) -> Non
 
 
 def test_a_gray_source_whose_target_was_in_color_reads_color(tmp_path: Path) -> None:
-    spec = RunSpec("source", "mnist", str(half_pictures(tmp_path / "photos")), steps=2, batch_size=4, settings={"width": 2})
-    run(spec, tmp_path / "run", log_every=2)
+    photos = half_pictures(tmp_path / "photos", names=("left",)) / "left"
+    run(RunSpec("source", "mnist", str(photos), steps=2, batch_size=4, settings={"width": 2}), tmp_path / "run", log_every=2)
     assert open_model(tmp_path / "run").shape == (3, 28, 28)
     assert len(predict_run(tmp_path / "run", [str(tmp_path / "photos"), "mnist"]).classes) == 10
 
