@@ -118,6 +118,7 @@ CASES = {
         },
     ),
     "results": Case(["--results", "EMPTY"], {}, {"--results": ["NOWHERE", "FILE", "/dev/null", "x" * 300], "--selection": NAMES}),
+    "report": Case(["NOWHERE"], {0: FOLDERS}, {"--out": OUTS}),
     "data list": Case([], {}, {"--root": ["NOWHERE", "FILE", "/dev/null", "x" * 300]}),
     "data info": Case(["mnist"], {0: NAMES}, {"--root": ["NOWHERE", "FILE", "/dev/null"]}),
     "data fetch": Case(
