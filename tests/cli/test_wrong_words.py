@@ -94,6 +94,17 @@ CASES = {
     "evaluate": Case(["NOWHERE"], {0: FOLDERS}, {}),
     "record": Case(["OUT", "NOWHERE"], {0: OUTS, 1: FOLDERS}, {}),
     "measure": Case(["moments", "NOWHERE", "--out", "OUT"], {0: NAMES, 1: FOLDERS}, {"--out": OUTS}),
+    "predict": Case(
+        ["NOWHERE", "mnist", "--out", "OUT"],
+        {0: FOLDERS, 1: NAMES},
+        {"--out": OUTS, "--path": NAMES, "--top": ["0", *NUMBERS, HUGE], "--seed": [*NUMBERS, HUGE], "--fit": NAMES,
+         "--ground": ["256", *NUMBERS], "--source": NAMES, "--device": DEVICES},
+    ),
+    "translate": Case(
+        ["NOWHERE", "mnist", "--out", "OUT"],
+        {0: FOLDERS, 1: NAMES},
+        {"--out": OUTS, "--samples": [*NUMBERS, HUGE], "--seed": [*NUMBERS, HUGE], "--fit": NAMES, "--source": NAMES},
+    ),
     "doctor": Case([], {}, {"--magic": ["1"]}),
     "ledger": Case([], {}, {"--magic": ["1"]}),
     "reproduce": Case(
@@ -143,6 +154,7 @@ CASES = {
     ),
     "bench data": Case([], {}, {"--device": DEVICES}),
     "bench step": Case(["--quick"], {}, {"--device": DEVICES, "--out": OUTS}),
+    "bench predict": Case([], {}, {"--device": DEVICES, "--method": NAMES}),
     "bench accuracy": Case([], {0: NAMES[1:]}, SPEC | {"--threshold": ["-1", "2", "", "x", "inf"], "--out": OUTS}),
 }
 
