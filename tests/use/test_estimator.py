@@ -113,7 +113,7 @@ def test_images_of_a_domain_are_read_by_its_statistics() -> None:
     ({"sample_domain": np.zeros(25)}, "positive for source rows and negative for target rows"),
     ({"sample_domain": -np.ones(25)}, "without source there are no labels"),
     ({"sample_domain": np.ones(25), "X_t": X_T}, "not both"),
-    ({"X_t": X_T[:, :, :1, :1].expand(-1, 2, -1, -1)}, r"must be \(H, W\), \(C, H, W\), \(H, W, C\) or flat"),
+    ({"X_t": X_T.repeat(1, 2, 1, 1)}, r"must be \(H, W\), \(C, H, W\), \(H, W, C\) or flat"),
 ])
 def test_domains_that_cannot_be_are_refused(how: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
