@@ -53,7 +53,7 @@ $(VENV)/.book: $(VENV)/.made book/requirements.txt
 	@touch $@
 
 $(VENV)/.all: $(VENV)/.book pyproject.toml
-	$(call install,torch$(,) JupyterLab and the rest,$(PIP_ARGS) -r book/requirements.txt -e ".[cluster$(,)lab$(,)tensorboard$(,)test]")
+	$(call install,torch$(,) JupyterLab and the rest,$(PIP_ARGS) -r book/requirements.txt -e ".[cluster$(,)export$(,)lab$(,)tensorboard$(,)test]")
 	@touch $@
 
 book: $(VENV)/.book ## build the book into _build/html (needs no torch)
