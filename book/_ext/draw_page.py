@@ -35,6 +35,8 @@ def sentences(model: dict, record: dict) -> list[str]:
     spec, runs = record["spec"], record["runs"]
     one = next(run for run in runs if run["seed"] == model["seed"])
     others = [percent(run["target_accuracy"]) for run in runs if run is not one]
+    again = (f"The same training with {'another seed' if len(others) == 1 else 'other seeds'} gave {' and '.join(others)} on the "
+             "optical digits; the first seed is shown, as was settled before." if others else "")
     changes = ", ".join(f"{name} {value:g}" for name, value in spec["augment"].items())
     paths = ", ".join(f"{percent(model['paths'][path])} from :math:`{symbol}`"
                       for path, symbol in (("x_t", "x_t"), ("x_tilde_t", r"\tilde x_t"), ("x_hat_ts", r"\hat x_{ts}")))
@@ -47,8 +49,7 @@ def sentences(model: dict, record: dict) -> list[str]:
         f"torch {made['packages']['torch']}. Its record is ``book/results/{model['record']}.json``.",
         f"- **How good it is**: it reads {percent(one['target_accuracy'])} of the {model['tested']['target']} optical digits "
         f"of the test right from their translations, and {percent(one['source_accuracy'])} of the {model['tested']['source']} "
-        "digits of MNIST. The same training with other seeds gave "
-        f"{' and '.join(others)} on the optical digits; the first seed is shown, whatever came out.",
+        f"digits of MNIST. {again}",
         f"- **On this page** its weights are rounded to half precision. With these PyTorch finds {paths} "
         f"(each image paired with a random source image), and {percent(model['rounded']['source_accuracy'])} on MNIST.",
         f"- **The map** has the first {model['embedded']} test images of each class and domain, and shows "

@@ -166,7 +166,7 @@ const cdlmDraw = (() => {
     at("undo").disabled = !past.length;
     for (const button of at("samples").children) button.setAttribute("aria-pressed", String(state.sample === Number(button.dataset.number)));
     const p = seen.probabilities;
-    say(p ? `The translation x̃t is read as ${readAs(p.x_tilde_t)}; the image itself as ${readAs(p.x_t)}; x̂ts as ${readAs(p.x_hat_ts)}. ${nearby()}`
+    say(p ? `The translation x̃_t is read as ${readAs(p.x_tilde_t)}; the image itself, x_t, as ${readAs(p.x_t)}; x̂_ts as ${readAs(p.x_hat_ts)}. ${nearby()}`
       : "The sheet is empty: draw a digit, or take one.");
   }
 

@@ -38,7 +38,7 @@ from cdlm.training.checkpoints import content_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "book/draw/model.js"
-RECORD, SEED = "mnist-optdigits_draw", 0    # the first of the record's seeds, whatever came out
+RECORD, SEED = "draw", 0    # the first of the record's seeds, whatever came out
 NETWORKS = ("encoder", "decoder", "classifier")
 EMBEDDED, SAMPLES = 30, 3                   # of each class: the first ones of the test images
 START = "window.cdlmModel = "
