@@ -114,6 +114,7 @@ def write_old_pages(app, exception: Exception | None) -> None:
 def setup(app):
     let_mocks_compute()
     sys.path.insert(0, str(ROOT))
+    app.setup_extension("draw_page")
     app.connect("autodoc-process-docstring", link_chapters)
     app.connect("build-finished", write_old_pages)
     app.add_directive("cdlm-modules", ModulesDirective)

@@ -1,4 +1,4 @@
-"""Checksums of files that no command makes again in a moment: records, drawn figures, the ledger, what was verified.
+"""Checksums of files that no command makes again in a moment: records, figures, the ledger, the page's model, what was verified.
 
     python book/tools/checksums.py                    note what is new
     python book/tools/checksums.py --again NAME       note anew what was changed or removed on purpose, by part of its path
@@ -20,7 +20,8 @@ from program import finish
 from disk import ChapterError, visible, write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDED = ("book/results/**/*.json", "book/verified.json", "cdlm/theory/ledger.json", "figures/*.svg", "requirements.lock")
+RECORDED = ("book/results/**/*.json", "book/verified.json", "book/draw/model.js", "cdlm/theory/ledger.json", "figures/*.svg",
+            "requirements.lock")
 
 
 def list_path(root: Path) -> Path:

@@ -114,7 +114,8 @@ def made_files() -> list[str]:
              "cdlm/*/*.py": 12, "figures/*.svg": 7}
     found = [path for pattern, count in kinds.items() for path in draw.sample(sorted(ROOT.glob(pattern)), count)]
     single = ["cdlm/__init__.py", "cdlm/files.py", "cdlm/py.typed", "cdlm/theory/ledger.json", "book/_static/logo.svg",
-              "book/_static/favicon.svg", "README.md", "requirements.lock", "book/checksums.txt"]
+              "book/_static/favicon.svg", "README.md", "requirements.lock", "book/checksums.txt",
+              "book/draw/model.js"]
     return [*(path.relative_to(ROOT).as_posix() for path in found), *single]
 
 
