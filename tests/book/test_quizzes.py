@@ -21,7 +21,7 @@ import quiz  # noqa: E402
 BLOCK = re.compile(r"^```\{quiz\}\n(.*?)^```$", flags=re.S | re.M)
 QUIZZES = {path.stem: found[1] for path in chapters() if (found := BLOCK.search(path.read_text(encoding="utf-8")))}
 MAIN_PATH = {"10_domain_shift", "12_engine", "20_vae", "30_transfer_latent_space", "35_adversary", "40_cdlm"}
-GOOD = {"kind": "recall", "ask": "Who?", "right": "A", "wrong": ["B", "C"], "why": "Since that is what it is, by the definition of it."}
+GOOD = {"kind": "recall", "ask": "Who?", "right": "A", "wrong": ["B", "C"], "why": "Since that is what it is, by definition of it."}
 
 
 def test_the_main_path_has_quizzes() -> None:
