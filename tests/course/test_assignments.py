@@ -117,7 +117,7 @@ def test_nothing_hidden_is_in_the_students_notebook(name: str, built: Path) -> N
     tests = [cell.source for cell in source.cells if (course.role(cell) or ("",))[0] == "test"]
     for test, case in zip(tests, [case for group in CASES[name].values() for case in group]):
         function = test.split("def ")[1].split("(")[0]
-        assert (function in text) is not case.hidden, f"{function} of {case.name}"
+        assert (f"def {function}(" in text) is not case.hidden, f"{function} of {case.name}"
         assert not case.hidden or case.message not in text
     for cell in source.cells:
         for body in cell.source.split("# BEGIN SOLUTION\n")[1:]:
