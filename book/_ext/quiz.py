@@ -1,6 +1,6 @@
 """Self-checks in the text of a chapter: a directive whose content is data, shown as questions that need no server.
 
-    ```{quiz}
+    :::{quiz}
     - kind: recall
       ask: Which term of the bound ...?
       right: The divergence.
@@ -8,7 +8,7 @@
       - The reconstruction.
       - The evidence.
       why: Because ...
-    ```
+    :::
 
 ``kind`` is "recall", "predict" (what ``code`` prints is the right answer) or "mistake" (``code`` has one). A question is
 a fieldset of radio buttons, and its answer stands below in a ``details`` element: it works by keyboard, is read aloud as

@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "book/_ext"))
 
 import quiz  # noqa: E402
 
-BLOCK = re.compile(r"^```\{quiz\}\n(.*?)^```$", flags=re.S | re.M)
+BLOCK = re.compile(r"^:::\{quiz\}\n(.*?)^:::$", flags=re.S | re.M)
 QUIZZES = {path.stem: found[1] for path in chapters() if (found := BLOCK.search(path.read_text(encoding="utf-8")))}
 MAIN_PATH = {"10_domain_shift", "12_engine", "20_vae", "30_transfer_latent_space", "35_adversary", "40_cdlm"}
 GOOD = {"kind": "recall", "ask": "Who?", "right": "A", "wrong": ["B", "C"], "why": "Since that is what it is, by definition of it."}
@@ -81,10 +81,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sphinx.application import Sphinx
 
     source = tmp_path_factory.mktemp("quizzes")
-    body = "\n\n".join(f"## {name}\n\n```{{quiz}}\n{text}```" for name, text in QUIZZES.items())
+    body = "\n\n".join(f"## {name}\n\n:::{{quiz}}\n{text}:::" for name, text in QUIZZES.items())
     (source / "index.md").write_text(f"# All\n\n{body}\n", encoding="utf-8")
     (source / "other.md").write_text("---\norphan: true\n---\n# None\n", encoding="utf-8")
-    (source / "conf.py").write_text("extensions = ['myst_parser', 'quiz']\nmyst_enable_extensions = ['dollarmath']\n")
+    (source / "conf.py").write_text("extensions = ['myst_parser', 'quiz']\nmyst_enable_extensions = ['colon_fence', 'dollarmath']\n")
     said = io.StringIO()
     Sphinx(source, source, source / "out", source / "trees", "html", status=None, warning=said, freshenv=True).build()
     assert said.getvalue() == ""
