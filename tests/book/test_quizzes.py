@@ -84,7 +84,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     body = "\n\n".join(f"## {name}\n\n:::{{quiz}}\n{text}:::" for name, text in QUIZZES.items())
     (source / "index.md").write_text(f"# All\n\n{body}\n", encoding="utf-8")
     (source / "other.md").write_text("---\norphan: true\n---\n# None\n", encoding="utf-8")
-    (source / "conf.py").write_text("extensions = ['myst_parser', 'quiz']\nmyst_enable_extensions = ['colon_fence', 'dollarmath']\n")
+    settings = "extensions = ['myst_parser', 'quiz']", "myst_enable_extensions = ['colon_fence', 'dollarmath']"
+    (source / "conf.py").write_text("\n".join(settings), encoding="utf-8")
     said = io.StringIO()
     Sphinx(source, source, source / "out", source / "trees", "html", status=None, warning=said, freshenv=True).build()
     assert said.getvalue() == ""
