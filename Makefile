@@ -37,7 +37,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters sync adopt execute verify ledger seal check ready lint clean
+.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters assignments grade sync adopt execute verify ledger seal check ready lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -120,6 +120,12 @@ ready: ## all that a commit needs: sync, execute, ledger, seal, check
 	@$(MAKE) --no-print-directory ledger
 	@$(MAKE) --no-print-directory seal
 	@$(MAKE) --no-print-directory check
+
+assignments: $(VENV)/.all ## student and instructor notebooks of the course, into _build/course
+	$(PY) book/tools/course.py make
+
+grade: $(VENV)/.all ## marks and feedback: NAME=vae SUBMISSIONS="anna.ipynb ben.ipynb"
+	$(PY) book/tools/course.py grade "$(NAME)" $(SUBMISSIONS)
 
 lint: $(VENV)/.all ## ruff over package, tools and tests
 	$(PY) -m ruff check cdlm book/tools book/_ext tests figures

@@ -119,4 +119,5 @@ def setup(app):
     app.connect("build-finished", write_old_pages)
     app.add_directive("cdlm-modules", ModulesDirective)
     app.add_directive("cdlm-ledger", LedgerDirective)
+    app.setup_extension("quiz")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
