@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import lzma
 import os
 import struct
 import subprocess
+import sys
 import tarfile
 import unicodedata
 import zipfile
@@ -407,6 +410,44 @@ def test_bombs_end_early(no_data: Path, tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(DamagedError, match=words):
             unpack_archive(tmp_path / path, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+GREEDY = """
+import resource, sys
+from pathlib import Path
+from cdlm.data.archives import DamagedError, unpack_archive
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+path, out, room = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+if room:
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+try:
+    print(sorted(p.name for p in unpack_archive(path, out).iterdir()))
+except DamagedError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to see memory")
+@pytest.mark.parametrize("room", [0, 2**30])
+def test_an_xz_that_announces_four_gigabytes_takes_what_it_holds(room: int, tmp_path: Path) -> None:
+    """The byte for the size of the dictionary says 4 GiB; where so much is not even allowed, there is one line."""
+    with tarfile.open(tmp_path / "plain.tar", "w") as archive:
+        member = tarfile.TarInfo("0.png")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(bytes(5000)))
+    packed = bytearray(lzma.compress((tmp_path / "plain.tar").read_bytes()))
+    end = 12 + 4 * (packed[12] + 1)                                     # of the header of the first block
+    packed[packed.index(b"\x21\x01", 12) + 2] = 40
+    packed[end - 4 : end] = struct.pack("<I", zlib.crc32(packed[12 : end - 4]))
+    (tmp_path / "greedy.tar.xz").write_bytes(packed)
+    command = [sys.executable, "-c", GREEDY, str(tmp_path / "greedy.tar.xz"), str(tmp_path / "out"), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    answer, grown = done.stdout.splitlines()
+    assert int(grown) < 100, "MiB"
+    assert answer == "['0.png']" if not room else "greedy.tar.xz is truncated or damaged (MemoryError)" in answer
 
 
 def test_a_full_disk_while_unpacking_is_told(no_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
