@@ -41,5 +41,6 @@ def test_wrong_words_get_one_line(stored: Path, tmp_path: Path, words: tuple[str
 
 def test_what_is_no_run_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert_one_line(here("export", tmp_path / "empty", "--out", tmp_path / "out", "--format", "torch-export"), "is this a run folder?")
+    refused = here("export", tmp_path / "empty", "--out", tmp_path / "out", "--format", "torch-export")
+    assert_one_line(refused, "is this a run folder?")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]

@@ -59,11 +59,14 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator(seed), dtype=torch.float64)
 
 
-def step(method: OnFeatures, now: Now = Now(0.7), batch: DomainBatch | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+LATE = Now(0.7)
+
+
+def step(method: OnFeatures, now: Now = LATE, batch: DomainBatch | None = None) -> tuple[Tensor, dict[str, Tensor]]:
     return method(batch or pair(), draw_noise(method, 8, generator(2), torch.float64), now)
 
 
-def reached(method: OnFeatures, name: str, now: Now = Now(0.7)) -> set[str]:
+def reached(method: OnFeatures, name: str, now: Now = LATE) -> set[str]:
     """The networks for which one loss of a method has a gradient that is not 0."""
     loss = step(method, now, near_pair())[1][name]
     found = set()

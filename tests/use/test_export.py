@@ -51,7 +51,10 @@ def program(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
 # What is computed
 
 
-@pytest.mark.parametrize("name, path", [*(("cdlm", path) for path in ("x_t", "x_hat_ts", "x_tilde_t", "h")), ("improved", None), ("plain", "h")])
+READ = [*(("cdlm", path) for path in ("x_t", "x_hat_ts", "x_tilde_t", "h")), ("improved", None), ("plain", "h")]
+
+
+@pytest.mark.parametrize("name, path", READ)
 def test_a_classifier_of_bytes_says_what_predict_says(runs: dict[str, Path], name: str, path: str | None) -> None:
     model = open_model(runs[name])
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Trust without labels: temperatures and estimates against numbers found by hand, where they must be right, where they must fail, and what warns."""
+"""Trust without labels: temperatures and estimates against numbers found by hand, where they must fail, and what warns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from cdlm.runs.spec import RunSpec
 from cdlm.use.trust import (
     RULE,
     Trust,
-    agreement,
     calibration_error,
     confidence,
     confidence_estimate,
@@ -41,6 +40,7 @@ from cdlm.use.trust import (
     fit_temperature,
     is_trusted,
     learn_trust,
+    path_agreement,
     reasons,
     reliability,
     signs,
@@ -241,7 +241,7 @@ def test_scaling_repairs_what_was_made_too_sure() -> None:
 def test_agreement_by_hand() -> None:
     one = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
     other = torch.tensor([[2.0, 0.0], [1.0, 0.0], [3.0, 0.0], [0.0, 1.0]])
-    assert agreement({"x_t": one, "h": other}) == 0.75 and agreement({"x_t": one}) == 1
+    assert path_agreement({"x_t": one, "h": other}) == 0.75 and path_agreement({"x_t": one}) == 1
 
 
 def test_signs_by_hand() -> None:
@@ -287,7 +287,8 @@ def run_of(truth: float, estimate: float, **more: float) -> dict:
 def test_warnings_are_counted_by_hand() -> None:
     runs = [run_of(0.9, 0.92), run_of(0.9, 0.65), run_of(0.5, 0.55), run_of(0.6, 0.9), run_of(0.8, 0.8, source_only_accuracy=0.85)]
     assert [[name for name, ended in ENDS.items() if ended(one)] for one in runs] == [
-        [], ["estimate off by 10 points"], ["below 70 %"], ["below 70 %", "estimate off by 10 points"], ["below source-only"]]  # fmt: skip
+        [], ["estimate off by 10 points"],
+        ["below 70 %"], ["below 70 %", "estimate off by 10 points"], ["below source-only"]]  # fmt: skip
     found = count_warnings(runs)
     assert found == (5, 2, 4, 2) and found.precision == 1.0 and found.recall == 0.5
     assert count_warnings(runs, ends=["below 70 %"]) == (5, 2, 2, 1)
@@ -297,7 +298,8 @@ def test_warnings_are_counted_by_hand() -> None:
 @pytest.mark.parametrize(
     ("method", "set_to", "is_adapted"),
     [("source", {}, False), ("plain", {"width": 4}, False), ("plain", {"reversal": 1.0}, True),
-     ("plain", {"domain_statistics": True}, True), ("cdlm", {}, True), ("dann", {}, True), ("dann", {"weight": 0.0}, False), ("mcd", {}, True)],
+     ("plain", {"domain_statistics": True}, True), ("cdlm", {}, True), ("dann", {}, True),
+     ("dann", {"weight": 0.0}, False), ("mcd", {}, True)],
 )  # fmt: skip
 def test_who_adapts(method: str, set_to: dict, is_adapted: bool) -> None:
     assert adapts(RunSpec(method, "mnist", "optdigits", settings=set_to)) is is_adapted
