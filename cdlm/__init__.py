@@ -25,6 +25,7 @@
 - ``cdlm.evaluation``: What a trained model is worth: accuracies, distances, intervals, and
   which snapshot to report.
 - ``cdlm.runs``: A training as a folder that can be evaluated again, and records of several.
+- ``cdlm.use``: What a stored run is good for: predictions, pictures, reports, exports.
 - ``cdlm.measurements``: What stored runs and domains are like beyond their accuracy, as
   records for the chapters.
 - ``cdlm.speed``: What things cost, in seconds and in arithmetic, and why.
@@ -42,6 +43,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CDLM",
+    "CDLMAdapter",
     "CDLMConfig",
     "DANN",
     "DANNConfig",
@@ -57,10 +59,12 @@ __all__ = [
     "load_domain",
     "modulate",
     "open_domain",
+    "predict",
     "reparameterize",
     "reverse_gradient",
     "run",
     "train",
+    "translate",
 ]
 
 if TYPE_CHECKING:
@@ -75,12 +79,16 @@ if TYPE_CHECKING:
     from cdlm.model.losses import elbo, kl_divergence
     from cdlm.model.modulation import modulate, reparameterize
     from cdlm.runs.run import evaluate, run
-    from cdlm.runs.run import load_run as load
     from cdlm.runs.spec import RunSpec
     from cdlm.training.loop import Loop, train
+    from cdlm.use.estimator import CDLMAdapter
+    from cdlm.use.hub import load
+    from cdlm.use.prediction import predict_run as predict
+    from cdlm.use.translation import translate_run as translate
 
 _PLACES = {
     "CDLM": ("cdlm.methods.cdlm", "CDLM"),
+    "CDLMAdapter": ("cdlm.use.estimator", "CDLMAdapter"),
     "CDLMConfig": ("cdlm.methods.cdlm", "CDLMConfig"),
     "DANN": ("cdlm.methods.dann", "DANN"),
     "DANNConfig": ("cdlm.methods.dann", "DANNConfig"),
@@ -92,14 +100,16 @@ _PLACES = {
     "elbo": ("cdlm.model.losses", "elbo"),
     "evaluate": ("cdlm.runs.run", "evaluate"),
     "kl_divergence": ("cdlm.model.losses", "kl_divergence"),
-    "load": ("cdlm.runs.run", "load_run"),
+    "load": ("cdlm.use.hub", "load"),
     "load_domain": ("cdlm.domains.samples", "load_domain"),
     "modulate": ("cdlm.model.modulation", "modulate"),
     "open_domain": ("cdlm.domains.catalog", "open_domain"),
+    "predict": ("cdlm.use.prediction", "predict_run"),
     "reparameterize": ("cdlm.model.modulation", "reparameterize"),
     "reverse_gradient": ("cdlm.model.gradients", "reverse_gradient"),
     "run": ("cdlm.runs.run", "run"),
     "train": ("cdlm.training.loop", "train"),
+    "translate": ("cdlm.use.translation", "translate_run"),
 }
 
 

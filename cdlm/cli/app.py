@@ -21,6 +21,9 @@ from cdlm.cli.data import (
     data_shift_command,
 )
 from cdlm.cli.experiments import measure_command, reproduce_command, results_command
+from cdlm.cli.export import export_command
+from cdlm.cli.predict import bench_predict_command, predict_command, translate_command
+from cdlm.cli.report import report_command
 from cdlm.cli.train import evaluate_command, record_command, train_command
 from cdlm.data.domain import MissingDataError
 from cdlm.domains.samples import DOMAIN_NAMES, load_domain
@@ -102,10 +105,14 @@ COMMANDS = {
     "evaluate": evaluate_command,
     "record": record_command,
     "measure": measure_command,
+    "predict": predict_command,
+    "translate": translate_command,
+    "export": export_command,
     "doctor": doctor_command,
     "ledger": ledger_command,
     "reproduce": reproduce_command,
     "results": results_command,
+    "report": report_command,
 }
 DATA_COMMANDS = {
     "list": data_list_command,
@@ -117,6 +124,7 @@ BENCH_COMMANDS = {
     "data": bench_data_command,
     "step": bench_step_command,
     "accuracy": bench_accuracy_command,
+    "predict": bench_predict_command,
 }
 
 

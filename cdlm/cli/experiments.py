@@ -33,6 +33,7 @@ from cdlm.files import RunError, json_text, need_place, write_json
 from cdlm.measurements.drawings import measure_translations
 from cdlm.measurements.maps import measure_confusion, measure_maps
 from cdlm.measurements.moments import measure_moments
+from cdlm.measurements.trust import measure_trust
 from cdlm.runs.record import record_path
 from cdlm.settings import quoted
 
@@ -172,7 +173,8 @@ def results_command(
 # 90_command_line: The commands
 
 MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps,
-                "translations": measure_translations, "confusion": measure_confusion}
+                "translations": measure_translations, "confusion": measure_confusion,
+                "trust": measure_trust}
 
 
 def measure_command(

@@ -9,6 +9,8 @@
   which, as records.
 - ``cdlm.measurements.shift``: How far domains are apart, on their pixels: distances,
   neighbors, shares, and the record of them.
+- ``cdlm.measurements.trust``: Estimates of accuracy without labels, and warnings, of stored
+  runs beside the truth.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """

@@ -18,7 +18,14 @@ from cdlm.methods.base import Now
 from cdlm.methods.parts import second_view
 from cdlm.settings import Amount, Images, Share
 
-__all__ = ["AdaMatch", "AdaMatchConfig", "aligned", "matching_loss", "slow_start"]
+__all__ = [
+    "AdaMatch",
+    "AdaMatchConfig",
+    "adamatch_losses",
+    "aligned",
+    "matching_loss",
+    "slow_start",
+]
 
 
 # 78_neighbors: AdaMatch: own labels, twice corrected
@@ -81,20 +88,26 @@ class AdaMatch(OnFeatures):
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
-        """Task loss on all views of the source, and the loss on the second view of the
-        target."""
-        c, plain = self.config, batch.x_s_plain
-        views = [batch.x_s] if plain is None else [plain, batch.x_s]
-        target = [batch.x_t, second_view(batch)] if c.self_training else [batch.x_t]
-        joint, = self.classify(*self.encode(torch.cat([*views, *target])))
-        size, count = len(batch.x_t), len(views)
-        g_s = self.source_logits(joint[:count * size], views, eps)
-        task = F.cross_entropy(g_s, batch.y_s.repeat(count))
-        if not c.self_training:
-            return task, {"task": task, "own": task.new_zeros(())}
-        g_t, g_again = joint[count * size:].chunk(2)
-        p_s, p_t = g_s[:size].softmax(1).detach(), g_t.softmax(1).detach()
-        p_t = aligned(p_t, p_s) if c.align else p_t
-        own = matching_loss(g_again, p_t, c.confidence * p_s.max(1).values.mean())
-        return (task + c.self_training * slow_start(now.progress) * own,
-                {"task": task, "own": own})
+        """Task loss and loss on own labels; see ``adamatch_losses``."""
+        found = adamatch_losses(self, batch, eps)
+        weight = self.config.self_training * slow_start(now.progress)
+        return found["task"] + weight * found["own"], found
+
+
+def adamatch_losses(method: AdaMatch, batch: DomainBatch, eps: Tensor) -> dict[str, Tensor]:
+    """By name, the task loss on all views of the source, and the loss on the second view of
+    the target, 0 if that has no weight."""
+    c, plain, size = method.config, batch.x_s_plain, len(batch.x_t)
+    views = [batch.x_s] if plain is None else [plain, batch.x_s]
+    target = [batch.x_t, second_view(batch)] if c.self_training else [batch.x_t]
+    joint, = method.classify(*method.encode(torch.cat([*views, *target])))
+    count = len(views)
+    g_s = method.source_logits(joint[:count * size], views, eps)
+    task = F.cross_entropy(g_s, batch.y_s.repeat(count))
+    if not c.self_training:
+        return {"task": task, "own": task.new_zeros(())}
+    g_t, g_again = joint[count * size:].chunk(2)
+    p_s, p_t = g_s[:size].softmax(1).detach(), g_t.softmax(1).detach()
+    p_t = aligned(p_t, p_s) if c.align else p_t
+    threshold = c.confidence * p_s.max(1).values.mean()
+    return {"task": task, "own": matching_loss(g_again, p_t, threshold)}

@@ -16,19 +16,18 @@ from cdlm.model.networks import Encoder, ungrouped
 from cdlm.model.normalization import set_chunks
 from cdlm.settings import Amount, Images, Momentum, Settings
 
-__all__ = ["BackboneConfig", "OnFeatures"]
+__all__ = ["BackboneConfig", "EncoderConfig", "OnFeatures"]
 
 
 # 78_neighbors: Equal networks, other losses
 
 @dataclass(frozen=True)
-class BackboneConfig(Settings):
-    """What methods on features have in common: the networks, and how these learn; defaults
+class EncoderConfig(Settings):
+    """What all methods on features have in common: the encoder, and how it learns; defaults
     are those of ``PlainConfig``."""
 
     networks: NetworkChoices = NetworkChoices()
     lr_phi: Amount = 0.05               # of the encoder, by SGD with momentum
-    lr_theta: Amount = 1e-3             # of all that reads its features, by Adam
     momentum: Momentum = 0.9
 
     def conflict(self) -> str:
@@ -37,22 +36,34 @@ class BackboneConfig(Settings):
         return ungrouped(c.width, 3) if c.normalization == "group" else ""
 
 
+@dataclass(frozen=True)
+class BackboneConfig(EncoderConfig):
+    """The same with networks that read the features."""
+
+    lr_theta: Amount = 1e-3             # of these, by Adam
+
+
+def backbone(n: NetworkChoices, images: Images,
+             halves: int) -> tuple[Encoder, nn.Sequential]:
+    """Encoder and classifier of ``Plain``; what makes codes of features is never trained."""
+    encoder = Encoder(n.latent, images.channels, n.width, images.size, n.normalization, n.tap,
+                      n.features, n.activation, trunk=n.trunk)
+    for head in (encoder.mu, encoder.log_sigma):
+        head.requires_grad_(False)
+    return encoder, nn.Sequential(nn.Linear(n.latent, 128), nn.ReLU(),
+                                  nn.Linear(128, halves * images.classes))
+
+
 class OnFeatures(Method):
     """CDLM's encoder up to its features h, and a classifier that reads them; a subclass has
     the objective."""
 
-    def __init__(self, config: BackboneConfig, images: Images | None = None,
+    def __init__(self, config: EncoderConfig, images: Images | None = None,
                  halves: int = 1) -> None:
         """``halves`` says how many times the classifier answers."""
         super().__init__()
         self.config, self.images = config, images or Images()
-        n, x = config.networks, self.images
-        self.encoder = Encoder(n.latent, x.channels, n.width, x.size, n.normalization, n.tap,
-                               n.features, n.activation, trunk=n.trunk)
-        for head in (self.encoder.mu, self.encoder.log_sigma):
-            head.requires_grad_(False)  # codes are for a decoder
-        self.classifier = nn.Sequential(nn.Linear(n.latent, 128), nn.ReLU(),
-                                        nn.Linear(128, halves * x.classes))
+        self.encoder, self.classifier = backbone(config.networks, self.images, halves)
 
     def readers(self) -> dict[str, nn.Module]:
         """The networks that read features, by the names of their learners."""
@@ -61,8 +72,8 @@ class OnFeatures(Method):
     def learners(self) -> list[Learner]:
         """As those of ``Plain``: SGD for the encoder, Adam for the rest, rates that fall
         linearly to 0."""
-        c = self.config
-        encoder = tuple(p for p in self.encoder.parameters() if p.requires_grad)
+        c, parameters = self.config, self.encoder.parameters()
+        encoder = tuple(p for p in parameters if p.requires_grad)
         return [Learner("phi", encoder, c.lr_phi, "sgd", c.momentum, linear_decay), *(
             Learner(name, tuple(part.parameters()), c.lr_theta, schedule=linear_decay)
             for name, part in self.readers().items())]

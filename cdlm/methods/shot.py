@@ -19,7 +19,14 @@ from cdlm.methods.cdlm import full
 from cdlm.methods.parts import prediction_entropy
 from cdlm.settings import Amount, Images, Momentum, Share
 
-__all__ = ["SHOT", "SHOTConfig", "cluster_labels", "negative_diversity", "target_losses"]
+__all__ = [
+    "SHOT",
+    "SHOTConfig",
+    "cluster_labels",
+    "labels_of_all",
+    "negative_diversity",
+    "target_losses",
+]
 
 
 # 78_neighbors: SHOT: without the source
@@ -87,30 +94,34 @@ class SHOT(OnFeatures):
         return [replace(phi, schedule=in_each_phase(share)),
                 replace(theta, schedule=until(share))]
 
-    @torch.no_grad()
     def relabel(self, target_images: Tensor) -> Tensor:
         """A label for each target image, bytes (N, C, H, W), by the nearest class center."""
-        kind = self.classifier[0].weight.dtype
-        h = torch.cat([full(self.features(normalize(part).to(kind)))
-                       for part in target_images.split(1000)])
-        return cluster_labels(h, full(self.classifier(h)).softmax(1))
+        return labels_of_all(self, target_images)
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of the phase, and all losses by name: 0 for those of the other
         one."""
-        zero = batch.x_s.new_zeros(())
+        zero, c = batch.x_s.new_zeros(()), self.config
         found = dict.fromkeys(("task", "entropy", "diversity", "own"), zero)
-        if now.progress < self.config.share:
+        if now.progress < c.share:
             logits, = self.classify(*self.encode(batch.x_s))
-            found["task"] = F.cross_entropy(logits, batch.y_s,
-                                            label_smoothing=self.config.smoothing)
-            return found["task"], found
+            task = F.cross_entropy(logits, batch.y_s, label_smoothing=c.smoothing)
+            return task, found | {"task": task}
         logits, = self.classify(*self.encode(batch.x_t))
         found |= target_losses(logits, batch.y_t_own if self.label_every else None)
-        c = self.config
         return (c.entropy * found["entropy"] + c.diversity * found["diversity"]
                 + c.own * found["own"], found)
+
+
+@torch.no_grad()
+def labels_of_all(method: SHOT, images: Tensor) -> Tensor:
+    """The label of the nearest class center for each of all target images, bytes (N, C, H,
+    W): (N,)."""
+    kind = method.classifier[0].weight.dtype
+    h = torch.cat([full(method.features(normalize(part).to(kind)))
+                   for part in images.split(1000)])
+    return cluster_labels(h, full(method.classifier(h)).softmax(1))
 
 
 def target_losses(logits: Tensor, own: Tensor | None) -> dict[str, Tensor]:

@@ -12,17 +12,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdlm.data.batches import DomainBatch
-from cdlm.methods.backbone import BackboneConfig, OnFeatures
+from cdlm.methods.backbone import EncoderConfig, OnFeatures
 from cdlm.methods.base import Now
 from cdlm.settings import Amount, Images, Momentum, Share
 
-__all__ = ["TPN", "TPNConfig", "agreement", "class_means", "nearness", "symmetric_divergence"]
+__all__ = [
+    "TPN",
+    "TPNConfig",
+    "agreement",
+    "class_means",
+    "nearness",
+    "symmetric_divergence",
+    "tpn_losses",
+]
 
 
 # 78_neighbors: TPN: class means that agree
 
 @dataclass(frozen=True)
-class TPNConfig(BackboneConfig):
+class TPNConfig(EncoderConfig):
     """Settings of transferrable prototypical networks (Pan et al., 2019), whose program for
     digits was not published."""
 
@@ -82,19 +90,31 @@ class TPN(OnFeatures):
 
     def forward(self, batch: DomainBatch, eps: Tensor,
                 now: Now) -> tuple[Tensor, dict[str, Tensor]]:
-        """L_S, L_G and L_T; the source's means are noted for tests."""
-        h_s, h_t = self.encode(batch.x_s, batch.x_t)
-        mu_s, n_s = class_means(h_s, batch.y_s, self.images.classes)
+        """L_S, L_G and L_T; see ``tpn_losses``."""
+        found = tpn_losses(self, batch)
+        return (found["task"] + self.config.general * found["general"]
+                + self.config.specific * found["specific"], found)
+
+    def note(self, means: Tensor, there: Tensor) -> None:
+        """In training, let the means that are kept for tests follow those of a batch, of
+        classes that are ``there``."""
         if self.training:
-            kept = self.means.lerp(mu_s.detach(), 1 - self.config.keep)
-            self.means.copy_(torch.where(n_s[:, None] > 0, kept, self.means))
-        g_s, g_t = nearness(torch.cat([h_s, h_t]), mu_s, n_s > 0).chunk(2)
-        sure, guess = g_t.detach().softmax(1).max(1)
-        own = torch.where(sure > self.config.confidence, guess, -1)
-        task = F.cross_entropy(g_s, batch.y_s)
-        general, specific = agreement(h_s, batch.y_s, h_t, own, self.images.classes)
-        objective = task + self.config.general * general + self.config.specific * specific
-        return objective, {"task": task, "general": general, "specific": specific}
+            kept = self.means.lerp(means.detach(), 1 - self.config.keep)
+            self.means.copy_(torch.where(there[:, None], kept, self.means))
+
+
+def tpn_losses(method: TPN, batch: DomainBatch) -> dict[str, Tensor]:
+    """L_S, L_G and L_T of a batch, as "task", "general" and "specific"; the source's means
+    are noted."""
+    classes = method.images.classes
+    h_s, h_t = method.encode(batch.x_s, batch.x_t)
+    mu_s, n_s = class_means(h_s, batch.y_s, classes)
+    method.note(mu_s, n_s > 0)
+    g_s, g_t = nearness(torch.cat([h_s, h_t]), mu_s, n_s > 0).chunk(2)
+    sure, guess = g_t.detach().softmax(1).max(1)
+    own = torch.where(sure > method.config.confidence, guess, -1)
+    general, specific = agreement(h_s, batch.y_s, h_t, own, classes)
+    return {"task": F.cross_entropy(g_s, batch.y_s), "general": general, "specific": specific}
 
 
 def agreement(h_s: Tensor, y_s: Tensor, h_t: Tensor, y_t: Tensor,

@@ -72,6 +72,8 @@ __all__ = [
     "run",
     "same_data",
     "store_record",
+    "stored_weights",
+    "whole_run",
 ]
 
 

@@ -1,6 +1,7 @@
 """What things cost, in seconds and in arithmetic, and why.
 
 - ``cdlm.speed.feeding``: What it costs to feed a network, beside what others use.
+- ``cdlm.speed.predicting``: What predictions cost beyond the networks.
 - ``cdlm.speed.ways``: One training step in many ways.
 - ``cdlm.speed.arithmetic``: How many multiplications a step takes, counted by formula and by
   running it.
