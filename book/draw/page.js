@@ -314,6 +314,7 @@ const cdlmDraw = (() => {
     new MutationObserver(changed).observe(document.documentElement, { attributeFilter: ["data-theme"] });
     window.addEventListener("resize", changed);
     root.hidden = false;
+    at("fallback").hidden = true;
     changed();
   }
 

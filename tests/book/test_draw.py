@@ -427,9 +427,11 @@ def test_a_stroke_is_answered_at_once(opened) -> None:
 
 @marked
 def test_without_javascript_a_sentence_says_so(opened) -> None:
+    sentence = "which does not run in your browser"
     page = opened(java_script_enabled=False)
-    assert page.get_by_text("which is switched off in your browser").is_visible()
-    assert not page.locator("#draw").is_visible()
+    assert page.get_by_text(sentence).is_visible() and not page.locator("#draw").is_visible()
+    page = opened()
+    assert page.locator("#draw").is_visible() and not page.get_by_text(sentence).is_visible()
 
 
 @marked
