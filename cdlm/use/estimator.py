@@ -19,8 +19,8 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from sklearn.base import (
     BaseEstimator,
-    ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
+    ClassifierMixin,
     TransformerMixin,
 )
 from sklearn.metrics import accuracy_score
@@ -224,7 +224,8 @@ class WithSettings(BaseEstimator):
         own = {name: value for name, value in params.items() if name in known}
         others = {name: value for name, value in params.items() if name not in own}
         method = own.get("method", self.method)
-        has = flat(METHODS[method][1]()) if method in list(METHODS) else others
+        known_method = isinstance(method, str) and method in METHODS
+        has = flat(METHODS[method][1]()) if known_method else others
         if unknown := [name for name in others if name not in has]:
             raise SettingError(f"{method} has no setting {quoted(unknown[0])}; "
                                f"it has: {', '.join(has)}")
