@@ -308,9 +308,9 @@ def check_layers(module: Module, order: list[str], homes: dict[str, str], inner:
 
 def import_section(statements: set[str]) -> str:
     """Import statements merged by module and grouped: standard library, others, the package itself."""
-    def kind(name: str) -> tuple[int, str]:
-        """Constants, then classes, then the rest, as ruff wants them."""
-        return 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name
+    def kind(name: str) -> tuple[int, str, str]:
+        """Constants, then classes, then the rest, each by letters whatever their case, as ruff wants them."""
+        return 0 if name.isupper() and len(name) > 1 else 1 if name[0].isupper() else 2, name.lower(), name
 
     plain, members = set(), {}
     for statement in statements:

@@ -19,8 +19,8 @@ from safetensors.torch import load as load_weights
 from safetensors.torch import save as save_weights
 from sklearn.base import (
     BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
     ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
 from sklearn.metrics import accuracy_score
