@@ -23,7 +23,6 @@ from cdlm.files import RunError, json_text
 from cdlm.settings import quoted
 from cdlm.speed.predicting import bench_predict
 from cdlm.use.prediction import check_new, csv_of, json_of, predict_run, write_new
-from cdlm.use.translation import translate_run
 
 __all__ = [
     "bench_predict_command",
@@ -111,6 +110,8 @@ def translate_command(
     device: Annotated[str, DEVICE_OPTION] = "auto",
 ) -> None:
     """Draw source-like images of new target images, by a stored run with a decoder."""
+    from cdlm.use.translation import translate_run  # draws figures, which no training needs
+
     with clear_errors():
         check_fit(fit)
         count, skipped = translate_run(folder, images, out, samples, seed, grid, gif, strict,

@@ -14,7 +14,6 @@ from cdlm.cli.common import SKIP_OPTION, clear_errors, leaving_out, tell
 from cdlm.cli.train import note_unchecked
 from cdlm.files import RunError
 from cdlm.runs.folder import METRICS
-from cdlm.use.report import store_report
 
 __all__ = ["report_command"]
 
@@ -31,6 +30,8 @@ def report_command(
 ) -> None:
     """Tell of a stored run on one page, as HTML and as a model card: what it is, where it
     fails, and what speaks against trusting it."""
+    from cdlm.use.report import store_report        # likewise
+
     with clear_errors(), leaving_out(skip_damaged):
         if not (folder / METRICS).exists():
             raise RunError(f"{folder} is no finished run: it has no {METRICS}")

@@ -30,6 +30,7 @@ from cdlm.model.normalization import DomainBatchNorm, facing, standardized
 from cdlm.runs.run import Measuring, evaluate, load_run, run
 from cdlm.runs.spec import RunSpec
 from cdlm.settings import flat
+from cdlm.training.callbacks import OnLog
 from cdlm.training.engine import Trainer
 from cdlm.training.loop import Loop, changed, train
 
@@ -573,7 +574,7 @@ def test_a_resumed_training_with_changed_images_ends_bit_for_bit(domains: tuple[
     kept = replace(how, checkpoint=path)
     log = train(straight, *domains, how)
     with pytest.raises(KeyboardInterrupt):
-        train(fresh(), *domains, kept, stop)
+        train(fresh(), *domains, kept, [OnLog(stop)])
     assert path.exists()
     assert train(resumed, *domains, kept) == log
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):

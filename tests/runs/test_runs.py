@@ -88,7 +88,8 @@ def test_a_place_that_cannot_be_written_is_found_before_training(tmp_path: Path)
     (tmp_path / "file").write_text("")
     for every in (0, 1):
         with pytest.raises(RunError, match="cannot write"):
-            run(SPEC, tmp_path / "file" / "run", report=lambda row: pytest.fail("it was trained"), checkpoint_every=every)
+            untrained = OnLog(lambda row: pytest.fail("it was trained"))
+            run(SPEC, tmp_path / "file" / "run", callbacks=[untrained], checkpoint_every=every)
 
 
 @pytest.mark.parametrize("settings, words", [

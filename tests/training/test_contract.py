@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -181,9 +182,12 @@ KINDS = {"str", "int", "float", "bool", "dict", "list", "tuple", "Mapping", "Ten
          "Conv2d", "ConvTranspose2d", "Linear", "ChunkedBatchNorm", "DomainBatchNorm", "PCAFeatures",   # layers
          "KeyboardInterrupt", "Interrupted", "ImportFrom", "Equation", "Pieces", "Entry", "NotFoundError", "NotImplementedError",
          "NotADirectoryError", "IsADirectoryError", "FileExistsError",
+         "PathLike", "Domain", "Dataset", "Integral", "generic",                     # what people give to an estimator
+         "ByteTranslator",                                                           # one of two kinds of exported network
          "kind"}                                                                     # of the content that read_json is asked for
 OF_OTHERS = {("data/pictures.py", "n_frames"), ("data/search.py", "reason"), ("theory/ledger.py", "equation"),
-             ("theory/ledger.py", "part"), ("speed/machine.py", "getloadavg")}
+             ("theory/ledger.py", "part"), ("speed/machine.py", "getloadavg"), ("use/images.py", "strerror"),
+             ("use/pages.py", "__html__")}
 
 
 def questions(path: Path) -> list[str]:
@@ -194,8 +198,7 @@ def questions(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
         if name == "isinstance":
-            kinds = {part.attr if isinstance(part, ast.Attribute) else part.id
-                     for part in (node.args[1].elts if isinstance(node.args[1], ast.Tuple) else node.args[1:])}
+            kinds = {part.split(".")[-1].strip() for part in re.split(r"[(),|]", ast.unparse(node.args[1])) if part.strip()}
             found += [ast.unparse(node)] if kinds - KINDS else []
         if name == "hasattr" or name == "getattr" and len(node.args) == 3:
             asked = ast.unparse(node.args[1]).strip("'")

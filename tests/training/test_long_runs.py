@@ -35,6 +35,7 @@ from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.registry import METHODS as REGISTERED
 from cdlm.methods.source import SourceConfig, SourceOnly
 from cdlm.training import checkpoints
+from cdlm.training.callbacks import OnLog
 from cdlm.training.checkpoints import (
     FORMAT,
     Checkpoint,
@@ -317,13 +318,13 @@ def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -
                 raise Killed
         return report
     with pytest.raises(Killed):
-        train(built(name), *pair, kept, stop_at(4))
+        train(built(name), *pair, kept, [OnLog(stop_at(4))])
     for step in (6, 8):
         torch.manual_seed(step)                                     # nothing of a process's own past may count
         with pytest.raises(Killed):
-            train(METHODS[name](), *pair, kept, stop_at(step))
+            train(METHODS[name](), *pair, kept, [OnLog(stop_at(step))])
     resumed, rows = METHODS[name](), []
-    assert train(resumed, *pair, kept, rows.append) == log == rows
+    assert train(resumed, *pair, kept, [OnLog(rows.append)]) == log == rows
     assert equal_weights(resumed.state_dict(), expected.state_dict())
     assert read_checkpoint(path).step == 9
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import cdlm
 from cdlm.data.batches import normalize
 from cdlm.files import RunError
-from cdlm.methods.registry import METHODS
+from cdlm.methods.registry import METHODS, build_config
 from cdlm.runs.run import run
 from cdlm.runs.spec import RunSpec
 from cdlm.training.checkpoints import content_digest
@@ -27,8 +27,11 @@ SMALL = {"cdlm": {"width": 4}, "improved": {"width": 4, "self_training": 0.0}, "
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each method, of two steps."""
     place = tmp_path_factory.mktemp("runs")
-    for name in METHODS:
-        run(RunSpec(name, "mnist", "optdigits", steps=2, batch_size=8, settings=SMALL.get(name, {})), place / name, log_every=1)
+    for name, (method, _) in METHODS.items():
+        settings = SMALL.get(name, {})
+        strong = {"degrees": 10.0} if method.needs_second_view(build_config(name, settings)) else {}
+        spec = RunSpec(name, "mnist", "optdigits", steps=2, batch_size=8, settings=settings, strong=strong)
+        run(spec, place / name, log_every=1)
     return {name: place / name for name in METHODS}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -159,7 +159,10 @@ def test_a_calibrated_shift_is_seen_by_difference_of_confidences() -> None:
 def test_exchanged_classes_change_no_estimate(case: tuple, turn: int) -> None:
     count, seed, scale, classes = case
     logits, labels = made(count, seed, scale, classes)
+    logits = logits.double()
     trust = learn_trust(logits, labels)
+    # Off the confidence of an image, where the order in which a softmax is summed would decide.
+    trust = replace(trust, threshold=trust.threshold - 1e-9)
     assert estimated_accuracy(trust, logits.roll(turn, 1)) == estimated_accuracy(trust, logits)
 
 
