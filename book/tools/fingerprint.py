@@ -171,7 +171,8 @@ def why_stale(notebook: NotebookNode) -> str:
         return "it was never run by `make execute`"
     now = state(notebook)
     if noted["run"] == run_hash(now):
-        return ""
+        edited = [part for part in PARTS if part in noted and noted[part] != now[part]]
+        return f"its notes on {edited[0]} were edited" if edited else ""
     if not all(part in noted for part in PARTS):
         return "it does not say what its outputs depend on"
     if noted["code"] != now["code"]:

@@ -78,7 +78,7 @@ class StoredModel:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What can be read: images and drawings by its own classifier, "h" by a regression."""
+        """By what its images can be read, "h" being read by a regression."""
         return *self.method.paths, "h"
 
 
