@@ -114,6 +114,8 @@ COMMANDS = {
     "results": results_command,
     "report": report_command,
 }
+
+
 DATA_COMMANDS = {
     "list": data_list_command,
     "info": data_info_command,

@@ -43,8 +43,8 @@ TABLE_OPTION = typer.Option(help="new file for the table, such as predictions.cs
 PATH_OPTION = typer.Option(help="what is read: x_t, x_hat_ts, x_tilde_t or h, as far as the "
                            "method has it; by default what it is measured by")
 TOP_OPTION = typer.Option(min=1, max=10**6, help="so many classes for each image")
-NOISE_OPTION = typer.Option(min=0, max=2**63 - 1, help="read with this noise, the same for all "
-                            "images, and not at the mean of the code")
+NOISE_OPTION = typer.Option(min=0, max=2**63 - 1, help="read with this noise, the same for "
+                            "all images, and not at the mean of the code")
 STRICT_OPTION = typer.Option("--strict", help="stop at what is no image, and write nothing")
 FIT_OPTION = typer.Option(help="the middle square (crop), all of it on a ground (pad), or "
                           "stretch")

@@ -30,7 +30,7 @@ def report_command(
 ) -> None:
     """Tell of a stored run on one page, as HTML and as a model card: what it is, where it
     fails, and what speaks against trusting it."""
-    from cdlm.use.report import store_report        # likewise
+    from cdlm.use.report import store_report  # likewise
 
     with clear_errors(), leaving_out(skip_damaged):
         if not (folder / METRICS).exists():

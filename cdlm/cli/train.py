@@ -33,6 +33,7 @@ from cdlm.training.callbacks import Callback, OnLog, TensorBoard
 
 __all__ = [
     "accuracies",
+    "boards",
     "evaluate_command",
     "note_unchecked",
     "record_command",
@@ -75,8 +76,7 @@ EVERY_OPTION = typer.Option(min=0, help="steps from one checkpoint to the next; 
 def train_command(
     source: Annotated[str, SOURCE_ARGUMENT], target: Annotated[str, TARGET_ARGUMENT],
     out: Annotated[Path, STORE_OPTION], method: Annotated[str, METHOD_OPTION] = "cdlm",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    steps: Annotated[int, STEPS_OPTION] = 1500,
+    seed: Annotated[int, typer.Option(min=0)] = 0, steps: Annotated[int, STEPS_OPTION] = 1500,
     batch_size: Annotated[int, BATCH_OPTION] = 64,
     setting: Annotated[list[str] | None, SETTING_OPTION] = None,
     augment: Annotated[list[str] | None, AUGMENT_OPTION] = None,
@@ -99,8 +99,13 @@ def train_command(
         spec = RunSpec(method, source, target, seed, steps, batch_size,
                        parse_settings(setting), size, precision, parse_settings(augment),
                        parse_settings(strong))
-        events = [TensorBoard(tensorboard / out.name)] if tensorboard and is_first() else []
-        run_with_bar(spec, out, choose_device(device), how, events)
+        run_with_bar(spec, out, choose_device(device), how, boards(tensorboard, out))
+
+
+def boards(folder: Path | None, out: Path) -> list[Callback]:
+    """Who draws the curves of a run that is stored in ``out``: TensorBoard, if it has a
+    folder, in the first of several processes."""
+    return [TensorBoard(folder / out.name)] if folder is not None and is_first() else []
 
 
 def run_with_bar(spec: RunSpec, out: Path, device: str, how: dict[str, int | bool],

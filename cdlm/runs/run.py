@@ -239,8 +239,8 @@ def run(spec: RunSpec, out: Path, device: str = "cpu",
 
     A run that was killed goes on from its last checkpoint, made every ``checkpoint_every``
     steps (0: never). Of several processes that torchrun has started, the first one tells the
-    ``callbacks``, measures and stores; the others return no metrics. ``measuring`` says what is measured beside the
-    accuracies; ``seconds`` are those of training and snapshots.
+    ``callbacks``, measures and stores; the others return no metrics. ``measuring`` says what
+    is measured beside the accuracies; ``seconds`` are those of training and snapshots.
     """
     kept, measuring = checkpoint_every > 0, measuring or Measuring()
     with team_of(device) as team:

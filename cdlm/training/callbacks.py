@@ -65,7 +65,7 @@ class OnLog(Callback):
 
 
 class CsvLog(Callback):
-    """The rows as a new CSV file with a line of names, each readable as soon as it is there."""
+    """The rows as a new CSV file with a line of names, each readable once it is there."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.file = path, None

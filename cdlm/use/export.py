@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -167,7 +166,8 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, names: Sequenc
 
 def read_onnx(path: Path) -> Callable[..., Tensor]:
     """The function that an ONNX file holds, as ONNX Runtime computes it on the CPU."""
-    runtime = import_module("onnxruntime")
+    import onnxruntime as runtime  # optional
+
     runtime.set_default_logger_severity(3)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
