@@ -105,6 +105,11 @@ CASES = {
         {0: FOLDERS, 1: NAMES},
         {"--out": OUTS, "--samples": [*NUMBERS, HUGE], "--seed": [*NUMBERS, HUGE], "--fit": NAMES, "--source": NAMES},
     ),
+    "export": Case(
+        ["NOWHERE", "--out", "OUT", "--format", "torch-export"],
+        {0: FOLDERS},
+        {"--out": OUTS, "--format": NAMES, "--path": NAMES, "--source": NAMES},
+    ),
     "doctor": Case([], {}, {"--magic": ["1"]}),
     "ledger": Case([], {}, {"--magic": ["1"]}),
     "reproduce": Case(

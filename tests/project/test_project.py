@@ -116,9 +116,10 @@ def test_package_and_chapters_import_what_the_package_requires() -> None:
         for path in chapters.chapters()
     ]
     # What runs in a notebook has IPython and its plotting backend; sliders are for notebooks only, and in the extra `lab`.
-    # Dask is imported where it is asked for, and the message where it is missing names its extra.
-    assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb", "ipywidgets", "dask"}
-    assert "dask" in EXTRA_NEEDS["cluster"]
+    # Dask and ONNX Runtime are imported where they are asked for, and the message where one is missing names its extra.
+    optional = {"ipywidgets", "dask", "onnxruntime"}
+    assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb"} | optional
+    assert "dask" in EXTRA_NEEDS["cluster"] and "onnxruntime" in EXTRA_NEEDS["export"]
     assert "ipywidgets" in EXTRA_NEEDS["lab"] and "ipywidgets" not in set().union(*map(imported, modules))
 
 
