@@ -15,7 +15,7 @@ for folder in "${folders[@]}"; do
 done
 chmod -R u+w "$place"
 find "$place" -name '*ubyte.gz' -exec gunzip {} +
-find "$place" -name '*ubyte' -exec xz -9e {} +      # a quarter less than gzip; gpu_session.sh unpacks them
+find "$place" -name '*ubyte' -exec xz -9e {} +      # smaller than gzip; gpu_session.sh unpacks them
 tar -cf "$file.part" -C "$place" .
 size=$(stat -c %s "$file.part" 2>/dev/null || stat -f %z "$file.part")
 ((size < 60000000)) || { rm "$file.part"; echo "error: $size bytes; leave out a folder" >&2; exit 1; }

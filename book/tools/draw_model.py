@@ -1,10 +1,10 @@
 """The model of the page "Draw" as one file of JavaScript, from the run that its record names.
 
-    python book/tools/draw_model.py           train that run again, some minutes, then write book/draw/model.js
+    python book/tools/draw_model.py           train that run again, then write book/draw/model.js
     python book/tools/draw_model.py RUN       write it from the stored run in a folder
 
-The same settings and seed give the same file to the byte on one machine with the same versions; on another one weights
-differ in their last digits. Weights are rounded to half precision; all else in the file is computed with the rounded ones.
+A stored run gives the same file to the byte each time. Weights are rounded to half precision; all else in the file is computed
+with the rounded ones.
 """
 
 from __future__ import annotations
