@@ -104,11 +104,6 @@ def script(found: dict) -> str:
             + START + "{\n" + ",\n".join(lines) + "\n};\n")
 
 
-def read_model(path: Path = MODEL) -> dict:
-    """What stands in the file."""
-    return json.loads(path.read_text(encoding="utf-8").partition(START)[2].rstrip().removesuffix(";"))
-
-
 def recorded_run(folder: Path) -> dict:
     """What is told of a stored run that is the recorded one. Raises RunError for another run."""
     record = read_record(RECORD, ROOT / "book/results")

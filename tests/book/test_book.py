@@ -19,6 +19,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, copy_of_repository
+from pages import CHROMIUM, QUIET
 
 # What a reader who only builds the book does not install: see book/requirements.txt.
 ABSENT = """torch torchvision numpy scipy pandas sklearn skimage mlxtend matplotlib seaborn sympy safetensors tqdm typer
@@ -33,7 +34,6 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 """
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 OLD_PAGES = tomllib.loads((ROOT / "book/_ext/old_pages.toml").read_text(encoding="utf-8"))
 
 
@@ -359,7 +359,7 @@ def phone() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser.new_page(viewport=PHONE)
         browser.close()
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import math
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from draw_page import read_model
+from pages import CHROMIUM, QUIET, built_alone, in_a_browser
 from torch import Tensor
 
 from cdlm.data.batches import normalize
@@ -28,20 +28,10 @@ from cdlm.runs.record import read_record
 from cdlm.runs.run import data_checksums, measure, same_data
 
 FOLDER = ROOT / "book/draw"
-MODEL = draw_model.read_model()
+MODEL = read_model()
 RECORD = read_record(MODEL["record"], ROOT / "book/results")
 MOST_BYTES = 2_000_000
 CLOSE = {"rtol": 1e-3, "atol": 1e-3}
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-QUIET = """--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update
---disable-sync --no-first-run --no-default-browser-check""".split()
-
-in_a_browser = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="no Chromium or no playwright"),
-]
-
-
 def marked(test):
     for mark in in_a_browser:
         test = mark(test)
@@ -116,18 +106,7 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as a book of its own, in the book's dress; links to chapters lead nowhere."""
-    root = tmp_path_factory.mktemp("draw") / "a book"
-    root.mkdir()
-    shutil.copy(ROOT / "_config.yml", root)
-    others = shutil.ignore_patterns("__pycache__", "src", "measurements", "runs", "*.ipynb", "*.md")
-    shutil.copytree(ROOT / "book", root / "book", ignore=others)
-    shutil.copy(ROOT / "book/draw.md", root / "book")
-    (root / "book/_ext/old_pages.toml").write_text("", encoding="utf-8")
-    (root / "book/_toc.yml").write_text("format: jb-book\nroot: draw\n", encoding="utf-8")
-    command = [Path(sys.executable).parent / "jupyter-book", "build", "book/"]
-    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    return root / "_build/html"
+    return built_alone(tmp_path_factory.mktemp("draw") / "a book", "draw.md")
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,9 @@ import nbformat
 import pytest
 from conftest import ROOT, House
 from fingerprint import why_stale
+from pages import CHROMIUM, QUIET
 
 CHAPTER = "01_toolbox"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-QUIET = """--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --disable-component-update
---disable-sync --no-first-run --no-default-browser-check""".split()
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
+import quiz
 from bs4 import BeautifulSoup
-from conftest import ROOT
+from pages import CHROMIUM, QUIET
 
 from chapters import chapters
-
-sys.path.insert(0, str(ROOT / "book/_ext"))
-
-import quiz  # noqa: E402
 
 BLOCK = re.compile(r"^:::\{quiz\}\n(.*?)^:::$", flags=re.S | re.M)
 QUIZZES = {path.stem: found[1] for path in chapters() if (found := BLOCK.search(path.read_text(encoding="utf-8")))}
@@ -123,11 +118,10 @@ def test_script_and_style_are_on_pages_with_a_quiz_only(page: Path) -> None:
 def test_a_quiz_is_answered_by_keyboard(page: Path) -> None:
     """Tab to a group, choose by keys, be told; and without JavaScript the answer opens all the same."""
     sync = pytest.importorskip("playwright.sync_api")
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-    if chromium is None:
+    if CHROMIUM is None:
         pytest.skip("no Chromium")
     with sync.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         for script in (True, False):
             tab = browser.new_context(java_script_enabled=script).new_page()
             tab.goto(page.as_uri())

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from pages import CHROMIUM, QUIET, built_alone, in_a_browser
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 CHAPTERS = ("40_cdlm", "72_algorithm", "80_plan_and_queue")  # theory with long solutions, an engine, commands
 WIDE, NARROW = 1400, 390  # pixels
 # Everything that is folded is opened first: what a reader never opens is as wide as the rest.
@@ -29,29 +24,13 @@ CODE_THAT_SCROLLS = """() => {
     };
 }"""
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None or importlib.util.find_spec("playwright") is None, reason="no Chromium or no playwright"),
-]
+pytestmark = in_a_browser
 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some chapters as a book of their own, in the book's dress; links to the other chapters lead nowhere."""
-    root = tmp_path_factory.mktemp("pages")
-    shutil.copy(ROOT / "_config.yml", root)
-    shutil.copytree(ROOT / "figures", root / "figures")
-    others = shutil.ignore_patterns("__pycache__", "src", "results", "*.ipynb", "*.md")
-    shutil.copytree(ROOT / "book", root / "book", ignore=others)
-    for name in CHAPTERS:
-        shutil.copy(ROOT / f"book/{name}.ipynb", root / "book")
-    (root / "book/_ext/old_pages.toml").write_text("", encoding="utf-8")       # no page was moved here
-    files = "".join(f"  - file: {name}\n" for name in CHAPTERS[1:])
-    (root / "book/_toc.yml").write_text(f"format: jb-book\nroot: {CHAPTERS[0]}\nchapters:\n{files}", encoding="utf-8")
-    command = [Path(sys.executable).parent / "jupyter-book", "build", "book/"]
-    run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    return root / "_build/html"
+    return built_alone(tmp_path_factory.mktemp("pages") / "a book", *(f"{name}.ipynb" for name in CHAPTERS))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +38,7 @@ def browser() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield opened
         opened.close()
 

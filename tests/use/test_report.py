@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 from bs4 import BeautifulSoup
 from folders import content_of, copied, noise_pictures
 from markdown_it import MarkdownIt
+from pages import CHROMIUM, QUIET
 
 from cdlm.files import RunError, read_json
 from cdlm.runs.run import run
@@ -21,7 +21,6 @@ from cdlm.use.pages import Page, Paragraph, Picture, Points, Section, Table, new
 from cdlm.use.report import confusion_section, labeled_rows, report_of, store_report
 from cdlm.use.trust import RULE
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 HOSTILE = ("<script>alert(1)<", "a|b *c* [d](http:", "&amp; `e` \u202ef \u0007 $g$")
 
 
@@ -281,7 +280,7 @@ def test_a_browser_shows_it_on_a_phone_in_light_and_dark(hostile: Page, tmp_path
 
     (tmp_path / "report.html").write_text(written(hostile, "html"), encoding="utf-8")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         view, asked, said = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme), [], []
         view.on("request", lambda request: asked.append(request.url))
         view.on("console", lambda message: said.append(message.text))
