@@ -14,17 +14,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cdlm.data.domain import Domain, Split
+from cdlm.data.domain import Split
 from cdlm.evaluation.accuracy import accuracy
 from cdlm.evaluation.distances import proxy_a_distance
 from cdlm.evaluation.readouts import features_of, readouts
 from cdlm.evaluation.selection import label_free_scores
 from cdlm.evaluation.statistics import rounded
-from cdlm.files import RunError
+from cdlm.measurements.stored import load_labeled
 from cdlm.methods.base import Method
 from cdlm.methods.registry import build_config
 from cdlm.provenance import provenance
-from cdlm.runs.run import data_checksums, load_run, read_run, same_data
+from cdlm.runs.run import data_checksums, read_run
 from cdlm.runs.spec import RunSpec
 from cdlm.settings import flat
 from cdlm.use.trust import (
@@ -47,7 +47,6 @@ __all__ = [
     "count_warnings",
     "feature_distance",
     "joined_trust",
-    "load_labeled",
     "measure_trust",
     "some_of",
     "trust_record",
@@ -69,18 +68,6 @@ def feature_distance(model: Method, source_images: Tensor, target_images: Tensor
     count = min(count, len(source_images), len(target_images))
     return proxy_a_distance(features_of(model, source_images[:count], "source"),
                             features_of(model, target_images[:count]), "rbf")
-
-
-def load_labeled(folder: Path) -> tuple[RunSpec, Method, Domain, Domain]:
-    """A stored run as ``load_run`` gives it. Raises RunError for a target without labels, and
-    where the data have changed."""
-    spec, model, source, target = load_run(folder)
-    if not target.classes:
-        raise RunError(f"{folder} is a run whose target has no labels, and the truth is "
-                       "counted by labels; give a target with a folder for each class")
-    if not same_data(read_run(folder)[1]["data"], data_checksums(source, target)):
-        raise RunError(f"the data are not those that {folder} was trained on")
-    return spec, model, source, target
 
 
 def compared_with_truth(trust: Trust, seen: Tensor, held: Tensor, logits: Tensor,

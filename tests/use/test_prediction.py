@@ -331,4 +331,5 @@ def test_pieces_are_of_the_size_that_is_asked(odd: Path) -> None:
 def test_the_cost_of_a_table_is_told_beside_that_of_the_networks() -> None:
     cost = bench_predict("plain", count=200, rounds=1)
     assert (cost["method"], cost["images"], cost["device"]) == ("plain", 200, "cpu")
-    assert cost["ratio"] == pytest.approx(cost["seconds"] / cost["bare_seconds"], rel=0.1) and cost["ratio"] > 1
+    rounding = 0.0005 * (cost["ratio"] + cost["bare_seconds"] + 1)      # of three numbers to three digits
+    assert abs(cost["ratio"] * cost["bare_seconds"] - cost["seconds"]) <= rounding and cost["ratio"] > 1

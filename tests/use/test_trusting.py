@@ -352,7 +352,7 @@ def test_a_run_without_target_labels_has_no_truth(folders: list[Path], tmp_path:
     for number in range(12):
         Image.new("L", (28, 28), 20 * number).save(images / f"{number}.png")
     run(RunSpec("plain", "optdigits", str(images), 1, 2, 4, {"width": 4}), tmp_path / "run")
-    with pytest.raises(RunError, match="no labels, and the truth is counted by labels"):
+    with pytest.raises(RunError, match="no labels, and this is counted by labels"):
         trust_record(tmp_path / "run")
 
 
