@@ -55,7 +55,7 @@ READING = "## Further reading\n\n- TODO: what to read next, one honest sentence 
 
 def skeleton(name: str) -> str:
     """The text of a chapter called ``name``, with the install cell of the others."""
-    title = name[3:].replace("_", " ")
+    title = name.partition("_")[2].replace("_", " ")
     cells = [cell for text in chapters() for cell in read_text(text).cells if "%pip" in cell.source]
     exercises = [EXERCISE.format(label=title.replace(" ", "-"), number=number) for number in range(1, 6)]
     first = new_code_cell("print(6 * 7)", metadata={"tags": ["nbval-check-output"]})
@@ -65,16 +65,18 @@ def skeleton(name: str) -> str:
 
 def listed(toc: str, name: str) -> str:
     """The table of contents with ``name`` after the chapter that comes before it in the order of numbers."""
-    before = max(other for other in re.findall(r"^ *- file: (\d\d_\w+)$", toc, flags=re.M) if other < name)
+    before = max(other for other in re.findall(r"^ *- file: (\d\d[a-z]?_\w+)$", toc, flags=re.M) if other < name)
     return re.sub(rf"^( *- file: ){before}$", rf"\g<0>\n\g<1>{name}", toc, count=1, flags=re.M)
 
 
 def add(name: str) -> None:
     """Write the text of a new chapter and list it. Raises ChapterError for a name that is wrong or taken."""
     path, toc = SOURCE / f"{name}.md", BOOK / "_toc.yml"
-    if not re.fullmatch(r"[1-9]\d_[a-z][a-z0-9_]*", name):
-        raise ChapterError(f"{name!r} is no name for a chapter; two digits, the first from 1 to 9, and words: 58_priors")
-    if taken := [text.stem for text in chapters() if text.stem[:2] == name[:2]]:
+    if not re.fullmatch(r"[1-9]\d[a-z]?_[a-z][a-z0-9_]*", name):
+        raise ChapterError(
+            f"{name!r} is no name for a chapter; two digits, the first from 1 to 9, a letter where it goes between two others, "
+            "and words: 58_priors, 78b_pixels")
+    if taken := [text.stem for text in chapters() if text.stem.partition("_")[0] == name.partition("_")[0]]:
         raise ChapterError(f"{taken[0]} has this number already; take a free one")
     table = listed(toc.read_text(encoding="utf-8"), name)
     write_atomically(path, skeleton(name))

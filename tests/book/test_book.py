@@ -78,7 +78,7 @@ def pages(build: subprocess.CompletedProcess) -> dict[Path, BeautifulSoup]:
 
 
 def chapters_of(pages: dict[Path, BeautifulSoup]) -> dict[str, BeautifulSoup]:
-    return {path.stem: page for path, page in pages.items() if re.match(r"\d\d_", path.stem) and path.stem not in OLD_PAGES}
+    return {path.stem: page for path, page in pages.items() if re.match(r"\d\d[a-z]?_", path.stem) and path.stem not in OLD_PAGES}
 
 
 def words(page: BeautifulSoup) -> str:

@@ -110,13 +110,13 @@ def test_a_new_chapter_is_listed_after_the_one_before_it(name: str, before: str)
     place = lines.index(f"      - file: {name}")
     assert re.fullmatch(rf"      - file: {before}", lines[place - 1])
     assert "\n".join(lines[:place] + lines[place + 1 :]) + "\n" == toc
-    numbered = re.findall(r"file: (\d\d_\w+)", new)
+    numbered = re.findall(r"file: (\d\d[a-z]?_\w+)", new)
     assert numbered == sorted(numbered)
 
 
 def test_a_name_that_is_wrong_or_taken_is_refused_and_nothing_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(new_chapter, "write_atomically", lambda *_: pytest.fail("written"))
-    for name in ("", "priors", "5_priors", "58", "58_Priors", "58-priors", "00_x", "../58_x", "58_x.md"):
+    for name in ("", "priors", "5_priors", "58", "58_Priors", "58-priors", "58B_priors", "58bc_priors", "00_x", "../58_x", "58_x.md"):
         with pytest.raises(chapters.ChapterError, match="is no name for a chapter"):
             new_chapter.add(name)
     with pytest.raises(chapters.ChapterError, match="20_vae has this number already"):
@@ -133,7 +133,9 @@ def test_a_new_chapter_is_written_and_listed(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(new_chapter, "BOOK", tmp_path)
     new_chapter.add("58_priors")
     assert (tmp_path / "src/58_priors.md").read_text(encoding="utf-8") == whole
-    assert "- file: 58_priors\n" in (tmp_path / "_toc.yml").read_text(encoding="utf-8")
+    new_chapter.add("58b_posteriors")
+    toc = (tmp_path / "_toc.yml").read_text(encoding="utf-8")
+    assert "- file: 58_priors\n      - file: 58b_posteriors\n" in toc
 
 
 # Sphinx alone; that the pages are the same is tested with the built book
