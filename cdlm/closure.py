@@ -16,11 +16,14 @@ from pathlib import Path
 
 __all__ = [
     "Library",
+    "NOTED",
     "Place",
     "Room",
     "Statement",
     "altered",
+    "apart",
     "closure",
+    "entries",
     "find",
     "read_room",
     "registered",
@@ -236,6 +239,30 @@ def altered(node: ast.stmt) -> set[str]:
     return set() if isinstance(node, DEFINITIONS) else {names[0] for names in stored if names}
 
 
+NOTED = "Noted"     # the class of tables that announce which of their entries are looked up
+
+
+def entries(node: ast.stmt) -> dict[str, ast.expr]:
+    """Entries of a table that notes what is looked up in it, by name; none for other code."""
+    call = getattr(node, "value", None)
+    if not isinstance(call, ast.Call) or chain(call.func)[-1:] != (NOTED,):
+        return {}
+    tables = [argument for argument in call.args if isinstance(argument, ast.Dict)]
+    return {key.value: value for table in tables for key, value in zip(table.keys, table.values)
+            if isinstance(key, ast.Constant)}
+
+
+def apart(node: ast.stmt) -> tuple[ast.stmt, dict[str, Statement]]:
+    """A statement without the entries of a table that notes them, and each of these as a
+    statement."""
+    found = {name: read_statement(ast.Expr(ast.Tuple([ast.Constant(name), value], ast.Load())))
+             for name, value in entries(node).items()}
+    if found:
+        node = copy.deepcopy(node)
+        node.value.args = [part for part in node.value.args if not isinstance(part, ast.Dict)]
+    return node, found
+
+
 @functools.cache
 def read_room(source: str) -> Room:
     """A module, or a chapter's code. Raises SyntaxError for what is no Python."""
@@ -244,15 +271,18 @@ def read_room(source: str) -> Room:
     for node in body:
         if not isinstance(node, DEFINITIONS):
             imports |= imported(node)
-    body = [node for node in body if not isinstance(node, (ast.Import, ast.ImportFrom))]
-    statements = [read_statement(node) for node in body]
+    parts = [apart(node) for node in body if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    statements = [read_statement(node) for node, _ in parts]
     bound = set().union(*(statement.binds for statement in statements))
-    for node, statement in zip(body, statements):
+    for (node, inner), statement in zip(parts, statements):
+        for name in inner:
+            units[f"{min(statement.binds)}[{name}]"] = [inner[name]]
         names = statement.binds | ((statement.registers | altered(node)) & bound)
         if not names or "pytestmark" in names:
             loose.append(statement)
         for name in names - {"__all__"}:
             units.setdefault(name, []).append(statement)
+    statements += [statement for _, inner in parts for statement in inner.values()]
     return Room(statements, units, loose, imports)
 
 

@@ -27,7 +27,7 @@ from program import INTERRUPTED, STOPPED, finish, heed
 # isort: split
 import nbformat
 from disk import ChapterError, write_atomically
-from fingerprint import run_hash, state, why_stale
+from fingerprint import library_now, run_hash, state, why_stale
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
@@ -159,7 +159,7 @@ def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
 def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
     """A copy with fresh outputs. Raises ChapterError where a cell fails."""
     fresh = nbformat.from_dict(notebook)
-    before = state(fresh)               # code that is changed from here on was perhaps not what ran
+    shelf = library_now()               # code that is changed from here on was perhaps not what ran
     reads = run_cells(fresh, profile)
     for cell in fresh.cells:
         cell.metadata.pop("execution", None)
@@ -169,7 +169,7 @@ def run(notebook: NotebookNode, profile: str = "book") -> NotebookNode:
             raise ChapterError(f"an output holds a path of this machine, {path}: {cell.source.splitlines()[0]!r}")
     fresh.metadata.pop("widgets", None)
     fresh.metadata["language_info"] = {"name": "python"}
-    parts = state(fresh, reads) | {"uses": before["uses"]}
+    parts = state(fresh, reads, shelf)
     text = {name: value for name, value in notebook.metadata.get("cdlm", {}).items() if name == "text"}
     fresh.metadata["cdlm"] = nbformat.from_dict(text | parts | {"run": run_hash(parts)})
     return fresh

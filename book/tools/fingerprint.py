@@ -5,8 +5,9 @@ the versions of packages that it prints. The notebook carries all of this in its
 hash of the outputs themselves; ``run`` is one hash over all of it.
 
 - ``code``: of the cells, without comments, docstrings and imports, however the statements are split over cells;
-- ``uses``: of each definition that is reached by name, in the package or from elsewhere (see ``cdlm.closure``);
-- ``reads``: of each file, or of the files that match a pattern (see ``reads.py``);
+- ``uses``: of each definition that is reached by name, in the package or from elsewhere (see ``cdlm.closure``), and of what
+  is reached from entries of tables that were looked up;
+- ``reads``: of each file, or of the files that match a pattern, and names of entries that were looked up (see ``reads.py``);
 - ``versions``: of packages, as they were printed;
 - ``outputs``.
 """
@@ -26,7 +27,7 @@ from nbformat import NotebookNode
 from reads import contents
 
 import chapters
-from cdlm.closure import Library, Room, closure, read_room
+from cdlm.closure import Library, Place, Room, closure, read_room
 
 PARTS = ("code", "uses", "reads", "versions", "outputs")
 AT_MOST = 3     # causes that are named
@@ -45,6 +46,19 @@ def library() -> Library:
     """The package as it is on disk now; read again only where a file differs."""
     files = visible(chapters.PACKAGE, "**/*.py")
     return _library(chapters.PACKAGE, tuple((file, file.read_text(encoding="utf-8")) for file in files))
+
+
+def library_now() -> Library:
+    """The package as it is at this moment, every module read, whatever becomes of the files."""
+    found = library()
+    for file in visible(chapters.PACKAGE, "**/*.py"):
+        found.room(module_of(file))
+    return found
+
+
+def module_of(file: Path) -> str:
+    """The dotted name of a module by its file."""
+    return ".".join(["cdlm", *file.relative_to(chapters.PACKAGE).with_suffix("").parts])
 
 
 def code_room(notebook: NotebookNode) -> Room:
@@ -105,19 +119,59 @@ def printed_versions(notebook: NotebookNode, used: dict[str, str], reads: dict[s
     return shown
 
 
-def state(notebook: NotebookNode, reads: dict[str, str] | None = None) -> dict[str, str | dict[str, str]]:
+ENTRY = re.compile(r"(cdlm[\w.]*)\.(\w+)\[([^\]]*)\]")     # of a table, looked up: module, table, name
+
+
+def entry_place(noted: str, shelf: Library) -> Place | None:
+    """Where an entry of a table that was looked up is defined; None for a file, and for an entry that is not there."""
+    found = ENTRY.fullmatch(noted)
+    room = shelf.room(found[1]) if found else None
+    unit = noted.removeprefix(f"{found[1]}.") if found else ""
+    return (room, unit) if room and unit in room.units else None
+
+
+def names_in(table: str) -> list[str]:
+    """Names of all entries of a table, "cdlm.methods.registry.METHODS"."""
+    module, _, name = table.rpartition(".")
+    room = library().room(module)
+    return [unit[len(name) + 1 : -1] for unit in (room.units if room else ()) if unit.startswith(f"{name}[")]
+
+
+def listed_tables(notebook: NotebookNode, reads: dict[str, str]) -> set[str]:
+    """Tables in which a chapter looked something up, and of which it prints all names, so that a new one would be printed."""
+    words = set(re.findall(r"[\w-]+", output_texts(notebook)))
+    tables = {".".join(ENTRY.fullmatch(noted).group(1, 2)) for noted in reads if ENTRY.fullmatch(noted)}
+    return {table for table in tables if set(names_in(table)) <= words}
+
+
+def content_of(noted: str) -> str:
+    """Hash of what was noted as it is now: of files, of the names in a table, "" for one entry, which is judged by its code."""
+    if ENTRY.fullmatch(noted):
+        return "" if entry_place(noted, library()) else "gone"
+    if noted.startswith("cdlm.") and "/" not in noted:
+        return short_hash(json.dumps(names_in(noted)))
+    return contents(chapters.ROOT, noted)
+
+
+def state(notebook: NotebookNode, reads: dict[str, str] | None = None,
+          shelf: Library | None = None) -> dict[str, str | dict[str, str]]:
     """All that the outputs depend on, in hashes, as it is now; ``reads`` and versions are looked for again if not None.
 
     With None, the files that the notebook says it read are looked at, and the packages whose versions it says it printed.
+    ``shelf`` is the package as it was when the notebook ran, if that is not now.
     """
+    shelf = shelf or library()
     room = code_room(notebook)
-    used = closure(library(), [(room, "*")], own=room)
     noted = notebook.metadata.get("cdlm", {})
+    patterns = noted.get("reads", {}) if reads is None else reads
+    looked_up = [place for pattern in patterns if (place := entry_place(pattern, shelf))]
+    used = closure(shelf, [(room, "*"), *looked_up], own=room)
     if reads is None:
-        reads = {pattern: contents(chapters.ROOT, pattern) for pattern in noted.get("reads", {})}
+        reads = {pattern: content_of(pattern) for pattern in noted.get("reads", {})}
         versions = {package: version_of(package) or "none" for package in noted.get("versions", {})}
     else:
         versions = printed_versions(notebook, used, reads)
+        reads = reads | {table: content_of(table) for table in listed_tables(notebook, reads)}
     return {
         "code": code_hash(notebook, room),
         "uses": {name: short_hash(code, 8) for name, code in used.items()},
@@ -140,7 +194,7 @@ def home_of(name: str) -> str:
     """The module of the package that defines a name, in words, or "" where none does."""
     package = chapters.PACKAGE
     for file in visible(package, "**/*.py"):
-        room = library().room(dotted := ".".join(["cdlm", *file.relative_to(package).with_suffix("").parts]))
+        room = library().room(dotted := module_of(file))
         if room and name in room.units:
             return f" ({dotted})"
     return ""

@@ -2,7 +2,8 @@
 
 Python tells an audit hook of each file that is opened. The hook notes those of the repository, with a hash of what was in
 them at that moment; the functions that read records by a pattern announce it, so that a record which appears later and
-matches is noticed, too. Code is left out: it is judged by name, see ``fingerprint.py``.
+matches is noticed, too. Code is left out: it is judged by name, see ``fingerprint.py``. Tables of things by name announce which
+of their entries are looked up; such an entry, "cdlm.methods.registry.METHODS[dann]", is noted like a file, without a hash.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from pathlib import Path, PurePosixPath
 from disk import hidden, visible
 
 ANNOUNCED = "cdlm.read_records"     # audit event of the package: folder, pattern
-EVENTS = ("open", ANNOUNCED, "os.listdir", "os.scandir")
+LOOKED_UP = "cdlm.lookup"           # another one: a table's dotted name, the name of an entry
+EVENTS = ("open", ANNOUNCED, LOOKED_UP, "os.listdir", "os.scandir")
 LISTED = "book/results"             # folders in which a listing counts, too
 CODE = (".py", ".pyc", ".pyi", ".so", ".ipynb")
 BUILT = ("_build", "build", "runs", "site-packages")
@@ -54,11 +56,11 @@ def watch(root: str, log: str) -> None:
         whole = os.path.realpath(os.fsdecode(path))
         return os.path.relpath(whole, top).replace(os.sep, "/") if whole.startswith(top + os.sep) else None
 
-    def note(pattern: str) -> None:
+    def note(pattern: str, entry: bool = False) -> None:
         if pattern in seen:
             return
         seen.add(pattern)
-        line = json.dumps([pattern, contents(Path(top), pattern)]) + "\n"
+        line = json.dumps([pattern, "" if entry else contents(Path(top), pattern)]) + "\n"
         handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(handle, line.encode())
@@ -79,6 +81,8 @@ def watch(root: str, log: str) -> None:
             reading = (flags or 0) & (os.O_WRONLY | os.O_RDWR) != os.O_WRONLY
             if reading and (name := inside(path)) and counts(name) and not os.path.isdir(path):
                 note(name)
+        elif event == LOOKED_UP:
+            note("{}[{}]".format(*values), entry=True)
         elif event == ANNOUNCED:
             if folder := inside(values[0]):
                 note(f"{folder}/{values[1]}")

@@ -13,6 +13,8 @@
   each difference, and the paper's number beside them.
 - ``cdlm.experiments.claims``: Claims about tables as comparisons of records, and what the
   records say of each.
+- ``cdlm.experiments.ranks``: Methods ranked over tasks: mean ranks, and from which difference
+  on they are told apart.
 - ``cdlm.experiments.findings``: What came out, in sentences that the records bear, or else
   there is an error.
 

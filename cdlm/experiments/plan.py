@@ -13,6 +13,7 @@ from cdlm.experiments.paper import PAPER, TASKS
 from cdlm.files import RunError
 from cdlm.methods.registry import METHODS, build_config
 from cdlm.runs.spec import RunSpec
+from cdlm.settings import flat
 
 __all__ = [
     "ADVERSARIAL",
@@ -38,6 +39,7 @@ __all__ = [
     "Variant",
     "cells",
     "changed_recipe",
+    "color_settings",
     "in_color_domain",
     "job",
     "jobs",
@@ -55,7 +57,7 @@ GRAY = {"degrees": 15.0, "shift": 0.07, "scale": 0.1}
 GRAY_STRONG = {"degrees": 25.0, "shift": 0.1, "scale": 0.2, "contrast": 0.5}
 COLOR = {"contrast": 0.5, "invert": 0.5, "brightness": 0.3}  # and where a domain is in color
 COLORED = ("mnistm", "fashionm")
-COLOR_SETTINGS = {"standardize": True, "self_training": 0.0}  # of methods that have them
+COLOR_SETTINGS = {"standardize": True, "self_training": 0.0}  # of the recipe's methods
 
 
 @dataclass(frozen=True)
@@ -103,19 +105,28 @@ def trains_itself(method: str, settings: dict[str, object]) -> bool:
     return METHODS[method][0].needs_second_view(build_config(method, settings))
 
 
+def color_settings(method: str) -> dict[str, float | bool]:
+    """What a method is given where a domain is in color: standardized images, where it can
+    have them, and no self-training where that is an addition and not the method itself."""
+    added = COLOR_SETTINGS if method in ("plain", "improved") else {"standardize": True}
+    known = flat(build_config(method, {}))
+    return {name: value for name, value in added.items() if name in known}
+
+
 def job(variant: Variant, task: str, seed: int, profile: str = "full") -> Job:
     """The run of a variant on a task.
 
-    Where a domain is in color, images are standardized, recolored at random instead of moved,
-    and there is no self-training. Raises RunError for a profile there is not.
+    Where a domain is in color, images are recolored at random instead of moved, and settings
+    are those of ``color_settings``. Raises RunError for a profile there is not.
     """
     if profile not in BUDGETS:
         raise RunError(f"profile {profile!r}; there are {', '.join(BUDGETS)}")
     steps, width = BUDGETS[profile]["steps"], BUDGETS[profile]["width"]
     source, target = task.split("-")
     color = in_color_domain(task)
-    settings = {"width": width} | variant.settings | (COLOR_SETTINGS
-                                                      if color and not variant.bare else {})
+    settings = {"width": width} | variant.settings
+    if color and not variant.bare:
+        settings |= color_settings(variant.method)
     augment = (COLOR if color else GRAY) if variant.augmented and not variant.bare else {}
     strong = GRAY_STRONG if trains_itself(variant.method, settings) else {}
     size = "full" if profile in ("full", "gpu") else "best"
@@ -197,17 +208,27 @@ INGREDIENTS: list[TableRow] = [
 ]
 
 
+NEIGHBORS: list[TableRow] = [
+    *(row for row in COMPARISON if row[1] == "improved"),
+    *((name, "neighbor", Variant(f"neighbor-{method}", method)) for name, method in (
+        ("CDAN+E", "cdan"), ("TPN", "tpn"), ("SymmNets-V2", "symmnets"), ("ILA-DA", "ilada"),
+        ("MCC", "mcc"), ("SHOT", "shot"), ("AdaMatch", "adamatch"))),
+]
+
+
 def table_rows() -> dict[str, list[tuple[str, str, Variant]]]:
     """Rows of each table: name, recipe, variant. A variant that two tables share is
     run once."""
-    return {"table2": COMPARISON, **ABLATIONS, "ingredients": INGREDIENTS}
+    return {"table2": COMPARISON, **ABLATIONS, "ingredients": INGREDIENTS,
+            "neighbors": NEIGHBORS}
 
 
 TABLE_TASKS = {"table2": TASKS, "table3": tuple(PAPER["table3"]["both"]),
                "table5": tuple(PAPER["table5"]["Convlast"]),
                "table6": tuple(PAPER["table6"]["(1.0, 0.1)"]),
                "table7": tuple(PAPER["table7"]["full"]),
-               "ingredients": ("mnist-usps", "fashion-fashionm")}
+               "ingredients": ("mnist-usps", "fashion-fashionm"),
+               "neighbors": TASKS}
 FIGURE_TASKS = {"fig5": TASKS, "fig7": ("mnistm-mnist", "mnist-usps"),
                 "fig9": ("mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist"),
                 "fig10": ("mnist-usps",)}

@@ -29,6 +29,7 @@ class EncoderConfig(Settings):
     networks: NetworkChoices = NetworkChoices()
     lr_phi: Amount = 0.05               # of the encoder, by SGD with momentum
     momentum: Momentum = 0.9
+    standardize: bool = False           # the encoder sees images of mean 0 and deviation 1
 
     def conflict(self) -> str:
         """A width that cannot be normalized in groups."""
@@ -43,11 +44,11 @@ class BackboneConfig(EncoderConfig):
     lr_theta: Amount = 1e-3             # of these, by Adam
 
 
-def backbone(n: NetworkChoices, images: Images,
-             halves: int) -> tuple[Encoder, nn.Sequential]:
+def backbone(n: NetworkChoices, images: Images, halves: int,
+             standardize: bool) -> tuple[Encoder, nn.Sequential]:
     """Encoder and classifier of ``Plain``; what makes codes of features is never trained."""
     encoder = Encoder(n.latent, images.channels, n.width, images.size, n.normalization, n.tap,
-                      n.features, n.activation, trunk=n.trunk)
+                      n.features, n.activation, standardize, n.trunk)
     for head in (encoder.mu, encoder.log_sigma):
         head.requires_grad_(False)
     return encoder, nn.Sequential(nn.Linear(n.latent, 128), nn.ReLU(),
@@ -63,7 +64,8 @@ class OnFeatures(Method):
         """``halves`` says how many times the classifier answers."""
         super().__init__()
         self.config, self.images = config, images or Images()
-        self.encoder, self.classifier = backbone(config.networks, self.images, halves)
+        self.encoder, self.classifier = backbone(config.networks, self.images, halves,
+                                                 config.standardize)
 
     def readers(self) -> dict[str, nn.Module]:
         """The networks that read features, by the names of their learners."""

@@ -5,6 +5,8 @@ Generated from book/src/74_runs.md by `make sync`: edit there, not here.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
 from dataclasses import fields
 
 from cdlm.data.augment import Augment
@@ -25,12 +27,34 @@ from cdlm.methods.symmnets import SymmNets, SymmNetsConfig
 from cdlm.methods.tpn import TPN, TPNConfig
 from cdlm.settings import Settings, from_flat, quoted
 
-__all__ = ["METHODS", "build_augment", "build_config"]
+__all__ = ["METHODS", "Noted", "build_augment", "build_config"]
 
 
 # 74_runs: What defines a run
 
-METHODS: dict[str, tuple[type[Method], type]] = {
+class Noted(dict):
+    """A table of things by name that announces which of its entries are looked up, so that a
+    result depends on these and not on all."""
+
+    def __init__(self, place: str, entries: dict[str, object]) -> None:
+        super().__init__(entries)
+        self.place = place          # the dotted name of the table
+
+    def __getitem__(self, name: str) -> object:
+        sys.audit("cdlm.lookup", self.place, name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: object = None) -> object:
+        return self[name] if name in self else default
+
+    def items(self) -> list[tuple[str, object]]:
+        return [(name, self[name]) for name in self]
+
+    def values(self) -> list[object]:
+        return [self[name] for name in self]
+
+
+METHODS: Mapping[str, tuple[type[Method], type]] = Noted("cdlm.methods.registry.METHODS", {
     "cdlm": (CDLM, CDLMConfig),
     "improved": (ImprovedCDLM, ImprovedConfig),
     "source": (SourceOnly, SourceConfig),
@@ -44,7 +68,7 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "tpn": (TPN, TPNConfig),
     "symmnets": (SymmNets, SymmNetsConfig),
     "ilada": (ILADA, ILADAConfig),
-}
+})
 
 
 def build_config(method: str, settings: dict[str, object]) -> Settings:

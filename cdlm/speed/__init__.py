@@ -7,6 +7,8 @@
   running it.
 - ``cdlm.speed.machine``: What a machine could do, and where the time of a step goes.
 - ``cdlm.speed.ladder``: What a training step costs, way by way, and how that grows.
+- ``cdlm.speed.size``: What a training needs at a width: parameters, memory, operations,
+  launches.
 - ``cdlm.speed.race``: Seconds to an accuracy, beside other libraries.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

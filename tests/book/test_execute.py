@@ -342,6 +342,50 @@ def test_files_that_a_chapter_and_its_processes_read_are_noted(house: House) -> 
     assert why_stale(read(house)) == "results/run-3.json changed"
 
 
+TABLE = """
+import sys
+class Noted(dict):
+    def __init__(self, place, entries):
+        super().__init__(entries)
+        self.place = place
+    def __getitem__(self, name):
+        sys.audit("cdlm.lookup", self.place, name)
+        return super().__getitem__(name)
+def one():
+    return 1
+def two():
+    return 2
+THINGS = Noted("cdlm.low.THINGS", {"one": (one, 1), "two": (two, 2)})
+"""
+
+
+ASKING = """
+import os, sys
+sys.path.insert(0, os.path.dirname(os.getcwd()))
+from cdlm.low import THINGS
+name = "o" + "ne"
+print(THINGS[name][0]())
+"""
+
+
+def test_of_a_table_that_notes_it_only_entries_that_are_looked_up_count(house: House) -> None:
+    house.write("10_a", code(TABLE, "export:low"))
+    house.write("20_b", code(ASKING))
+    export.main([])
+    assert sync.main([]) == 0 and execute.main([]) == 0
+    assert list(read(house, "20_b").metadata["cdlm"]["reads"]) == ["cdlm.low.THINGS[one]"]
+
+    def why(old: str, new: str) -> str:
+        house.write("10_a", code(TABLE.replace(old, new), "export:low"))
+        assert export.main([]) == 0
+        return why_stale(read(house, "20_b"))
+
+    assert why("return 2", "return 3") == "" == why(', "two": (two, 2)', ', "two": (two, 2), "three": (two, 3)')
+    assert why("return 1", "return 4") == "`one` (cdlm.low) changed"
+    assert why('"one": (one, 1)', '"one": (one, 5)') == "`THINGS[one]` (cdlm.low) changed"
+    assert why('"one": (one, 1), ', "") == "`THINGS[one]`, `one` (cdlm.low) changed"
+
+
 def test_a_listing_of_records_around_the_door_is_noted(house: House) -> None:
     (house.book / "results/run-1.json").write_text("{}")
     house.write("10_a", code("from pathlib import Path\nprint(len(list(Path('results').glob('*.json'))))"))

@@ -16,6 +16,7 @@ from pathlib import Path
 import fingerprint
 import pytest
 from conftest import ROOT
+from nbformat.v4 import new_code_cell, new_notebook, new_output
 from reads import contents
 
 import chapters
@@ -30,13 +31,22 @@ def code_of(text: Path) -> str:
     return "\n".join(cell.source for cell in chapters.read_text(text).cells if cell.cell_type == "code")
 
 
+def number(text: Path) -> str:
+    """What a chapter's name begins with: "78" or "78b"."""
+    return text.stem.partition("_")[0]
+
+
 def dependences(package: Path, edit: Edit) -> dict[str, object]:
-    """What the code of each chapter is and reaches, by the chapter's number; ``edit`` is applied to chapters."""
+    """What the code of each chapter is and reaches, by the chapter's number; ``edit`` is applied to chapters.
+
+    Entries of tables count where the notebook says that they were looked up when it ran.
+    """
     library, found = Library(package), {}
     for text in chapters.chapters():
         room = fingerprint.read_room(chapters.without_magics(edit(code_of(text))))
         code = [statement.code for statement in room.statements]
-        found[text.stem[:2]] = (code, closure(library, [(room, "*")], own=room))
+        entries = (fingerprint.entry_place(pattern, library) for pattern in noted()[number(text)])
+        found[number(text)] = (code, closure(library, [(room, "*"), *filter(None, entries)], own=room))
     return found
 
 
@@ -103,7 +113,7 @@ def test_a_function_that_moves_makes_no_chapter_stale(package: Path, before: dic
 
 COMMANDS = "90"             # the chapter that defines the command line, and so uses all that any command does
 FINDINGS = "00 79"          # the preface and the page of results quote what the experiments find
-EXPERIMENTS = f"{FINDINGS} 81 82 83 84 85"
+EXPERIMENTS = f"{FINDINGS} 81 82 82b 83 84 85"
 REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one sees from the imports; the edit
     "a local variable: means over seeds, printed in 35, 40, 75, 76; made in 02": (
         "02 35 40 75 76", 'run.get(metric) for run in record.get("runs", ())',
@@ -144,6 +154,41 @@ def test_a_change_of_code_makes_those_chapters_stale_that_use_it(
     assert stale(package, replacing(old, new), before) == set(expected.split())
 
 
+# Entries of tables, looked up by name
+
+
+def looked_up(method: str) -> set[str]:
+    """Numbers of the chapters that looked a method up when they ran, as their notebooks say."""
+    entry = f"cdlm.methods.registry.METHODS[{method}]"
+    return {chapter for chapter, reads in noted().items() if entry in reads}
+
+
+def test_a_method_more_makes_no_chapter_stale_but_the_one_with_the_table(package: Path, before: dict[str, object]) -> None:
+    """74 has the table, 90 prints nothing of it; who prints all names would be told by ``listed_tables``."""
+    first = '    "cdlm": (CDLM, CDLMConfig),\n'
+    more = replacing(first, f'{first}    "other": (CDLM, CDLMConfig),\n')
+    assert stale(package, more, before) == {"74"}
+
+
+def test_a_change_of_a_method_reaches_those_who_look_it_up(package: Path, before: dict[str, object]) -> None:
+    """SHOT is used by name in 78, where it is made, and in the table of 74; others look it up."""
+    changed = stale(package, replacing("share: Momentum = 0.5", "share: Momentum = 0.4"), before)
+    assert looked_up("shot") <= changed <= looked_up("shot") | {"74", "78"}
+    assert changed < looked_up("cdlm") | {"74", "78"}, "fewer than those who look anything up"
+
+
+def test_who_prints_all_names_of_a_table_depends_on_them() -> None:
+    table = "cdlm.methods.registry.METHODS"
+    names, reads = fingerprint.names_in(table), {f"{table}[cdlm]": ""}
+    assert {"cdlm", "dann", "shot"} <= set(names)
+    for printed, expected in ((", ".join(names), {table}), (", ".join(names[1:]), set()), ("", set())):
+        cell = new_code_cell("1", outputs=[new_output("stream", name="stdout", text=printed)])
+        assert fingerprint.listed_tables(new_notebook(cells=[cell]), reads) == expected
+    assert fingerprint.listed_tables(new_notebook(cells=[cell]), {}) == set(), "where nothing was looked up"
+    assert fingerprint.content_of(f"{table}[cdlm]") == "" and fingerprint.content_of(f"{table}[gone]") == "gone"
+    assert fingerprint.content_of(table) not in ("", "gone")
+
+
 # Records
 
 
@@ -154,14 +199,14 @@ def noted() -> dict[str, dict[str, str]]:
     for text in chapters.chapters():
         facts = chapters.read_notebook(chapters.notebook_path(text)).metadata.get("cdlm", {})
         if "reads" in facts:
-            found[text.stem[:2]] = dict(facts["reads"])
+            found[number(text)] = dict(facts["reads"])
         else:
             silent.append(text.stem)
     assert not silent, f"these notebooks do not say what they read; run `make execute`: {', '.join(silent)}"
     return found
 
 
-RUNS_OF_TABLES = {"00", "79", "80", "81", "82", "83", "84", "85"}     # findings compare tasks
+RUNS_OF_TABLES = {"00", "79", "80", "81", "82", "82b", "83", "84", "85"}     # findings compare tasks
 RECORDS = {
     "mnist-optdigits_cdlm.json": {"40", "75", "76"},
     "mnist-optdigits_cdlm-detached.json": {"40"},
