@@ -290,7 +290,7 @@ METHODS = {
     "own labels every second step": lambda: OwnLabels(label_every=2),
     "cdlm, pca": lambda: CDLM(CDLMConfig.of(width=2, latent=2, features="pca")),
 } | {name: lambda pair=REGISTERED[name]: pair[0](pair[1].of(width=2, latent=2))
-     for name in ("cdan", "mcc", "shot", "adamatch", "tpn", "symmnets", "ilada")}
+     for name in ("cdan", "mcc", "shot", "adamatch", "tpn", "symmnets", "ilada", "pixelda", "gta", "cycada")}
 
 
 def built(name: str) -> Method:
