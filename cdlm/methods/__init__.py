@@ -30,6 +30,8 @@
   domain.
 - ``cdlm.methods.ilada``: ILA-DA: a contrastive loss between source images and their probable
   neighbors in the target.
+- ``cdlm.methods.generators``: What draws and what judges drawings: a generator of images, a
+  discriminator of patches, a pool.
 - ``cdlm.methods.registry``: All methods by name, each with the class of its settings.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

@@ -249,10 +249,13 @@ SMALL = {method: {} for method in METHODS} | {
     name: {"width": 4, "latent": 3} for name in ("cdan", "mcc", "shot", "symmnets", "unit", "cdrd", "ecdrd", "datl")} | {
     "stargan": {"width": 4}} | {
     name: {"width": 4, "latent": 3, "confidence": 0.05} for name in ("adamatch", "tpn")} | {
-    "ilada": {"width": 4, "latent": 3, "neighbors": 1, "compared": 1, "kept": 0.5, "start": 0.5}}  # fmt: skip
+    "ilada": {"width": 4, "latent": 3, "neighbors": 1, "compared": 1, "kept": 0.5, "start": 0.5}} | {
+    name: {"width": 4, "latent": 3} for name in ("pixelda", "gta")} | {
+    "cycada": {"width": 4, "latent": 3, "trusted": 3.0, "pool": 4}}  # fmt: skip
 ONLY_WITH = {"inner_phi": {"updates": "alternating"}, "inner_theta": {"updates": "alternating"}}
 FOR_METHOD = {("improved", "normalization"): {"domain_statistics": False}, ("plain", "confidence"): {"self_training": 1.0},
-              ("plain", "teacher"): {"self_training": 1.0}, ("adamatch", "interpolate"): {"normalization": "batch"}}  # fmt: skip
+              ("plain", "teacher"): {"self_training": 1.0}, ("adamatch", "interpolate"): {"normalization": "batch"},
+              ("cycada", "feature"): {"sure": 0.0}, ("cycada", "start"): {"sure": 0.0}}  # fmt: skip
 
 LABELS = {"ilada": torch.arange(6) // 2, "tpn": torch.arange(6) % 2}     # so that a class has more than one image
 

@@ -291,8 +291,8 @@ METHODS = {
     "own labels every second step": lambda: OwnLabels(label_every=2),
     "cdlm, pca": lambda: CDLM(CDLMConfig.of(width=2, latent=2, features="pca")),
 } | {name: lambda pair=REGISTERED[name]: pair[0](pair[1].of(width=2, latent=2))
-     for name in ("cdan", "mcc", "shot", "adamatch", "tpn", "symmnets", "ilada", "unit", "cdrd", "ecdrd", "datl")} | {
-    "stargan": lambda: StarGAN(StarGANConfig(width=2))}
+     for name in ("cdan", "mcc", "shot", "adamatch", "tpn", "symmnets", "ilada", "pixelda", "gta", "cycada",
+                  "unit", "cdrd", "ecdrd", "datl")} | {"stargan": lambda: StarGAN(StarGANConfig(width=2))}
 
 
 def built(name: str) -> Method:
