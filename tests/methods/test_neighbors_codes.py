@@ -13,7 +13,7 @@ from cdlm.data.batches import DomainBatch
 from cdlm.methods.base import Method, Now, draw_noise
 from cdlm.methods.cdrd import CDRD, CDRDConfig, one_hot
 from cdlm.methods.coupled import Coupled, CoupledDiscriminator
-from cdlm.methods.datl import TRANSITIONS, cut_decoder, pairwise_error
+from cdlm.methods.datl import TRANSITIONS, cut_decoder
 from cdlm.methods.ecdrd import ECDRD, ECDRDConfig
 from cdlm.methods.registry import METHODS
 from cdlm.methods.stargan import DomainCritic, gradient_penalty
@@ -295,17 +295,6 @@ def test_e_cdrd_translates_as_the_class_that_it_reads() -> None:
 
 
 # DATL
-
-
-def test_pairwise_error_by_hand() -> None:
-    """One pixel of four differs by 1: 1/4 - 1/16."""
-    x = torch.zeros(1, 1, 2, 2)
-    other = torch.tensor([1.0, 0, 0, 0]).view(1, 1, 2, 2)
-    assert pairwise_error(x, other).item() == pytest.approx(3 / 16)
-    assert pairwise_error(x + 5, other).item() == pytest.approx(3 / 16, rel=1e-5)
-    d = random(2, 6)
-    pairs = (d[:, :, None] - d[:, None]).square().mean() / 2
-    assert pairwise_error(d.view(2, 1, 2, 3), 0 * d.view(2, 1, 2, 3)).item() == pytest.approx(pairs.item())
 
 
 @pytest.mark.parametrize("size, convolutions", [(28, 4), (64, 5)])
