@@ -246,7 +246,8 @@ SMALL = {method: {} for method in METHODS} | {
     "improved": {"width": 4, "latent": 3, "lambda1": 0.3, "lambda2": 0.2, "gamma2": 0.5, "confidence": 0.05},
     "plain": {"width": 4, "latent": 3, "reversal": 0.2, "confidence": 0.05}, "dann": {"width": 4, "hidden": 5},
     "source": {"width": 4}, "mcd": {"width": 4}} | {
-    name: {"width": 4, "latent": 3} for name in ("cdan", "mcc", "shot", "symmnets")} | {
+    name: {"width": 4, "latent": 3} for name in ("cdan", "mcc", "shot", "symmnets", "unit", "cdrd", "ecdrd", "datl")} | {
+    "stargan": {"width": 4}} | {
     name: {"width": 4, "latent": 3, "confidence": 0.05} for name in ("adamatch", "tpn")} | {
     "ilada": {"width": 4, "latent": 3, "neighbors": 1, "compared": 1, "kept": 0.5, "start": 0.5}} | {
     name: {"width": 4, "latent": 3} for name in ("pixelda", "gta")} | {

@@ -34,6 +34,7 @@ from cdlm.methods.dann import DANN, DANNConfig
 from cdlm.methods.mcd import MCD, MCDConfig
 from cdlm.methods.registry import METHODS as REGISTERED
 from cdlm.methods.source import SourceConfig, SourceOnly
+from cdlm.methods.stargan import StarGAN, StarGANConfig
 from cdlm.training import checkpoints
 from cdlm.training.callbacks import OnLog
 from cdlm.training.checkpoints import (
@@ -290,7 +291,8 @@ METHODS = {
     "own labels every second step": lambda: OwnLabels(label_every=2),
     "cdlm, pca": lambda: CDLM(CDLMConfig.of(width=2, latent=2, features="pca")),
 } | {name: lambda pair=REGISTERED[name]: pair[0](pair[1].of(width=2, latent=2))
-     for name in ("cdan", "mcc", "shot", "adamatch", "tpn", "symmnets", "ilada", "pixelda", "gta", "cycada")}
+     for name in ("cdan", "mcc", "shot", "adamatch", "tpn", "symmnets", "ilada", "pixelda", "gta", "cycada",
+                  "unit", "cdrd", "ecdrd", "datl")} | {"stargan": lambda: StarGAN(StarGANConfig(width=2))}
 
 
 def built(name: str) -> Method:
