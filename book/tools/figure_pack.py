@@ -83,9 +83,9 @@ def print_figures(figures: list[Figure], folder: Path) -> None:
         tab = opened.new_page()
         for figure in figures:
             source = folder / f"{figure.name}{figure.file.suffix}"
-            tab.goto((folder / "index.html").as_uri() + "#none", wait_until="commit")
+            tab.goto((folder / "index.html").resolve().as_uri(), wait_until="commit")
             tab.set_content(f'<style>@page {{ margin: 0 }} body {{ margin: 0 }} img {{ display: block }}</style>'
-                            f'<img src="{source.as_uri()}">', wait_until="load")
+                            f'<img src="{source.resolve().as_uri()}">', wait_until="load")
             size = tab.locator("img").evaluate(SIZE)
             if not size["width"]:
                 raise ChapterError(f"{source.name} cannot be shown")

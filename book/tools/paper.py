@@ -42,21 +42,25 @@ FRAME = """<!DOCTYPE html>
 </body>
 </html>
 """
-# A formula that is wider than the column is drawn smaller.
+# Formulas and tables that are wider than the column are made smaller; what still is too wide is named.
 FIT = """async () => {
   await MathJax.startup.promise;
-  let shrunk = 0;
+  const column = document.body.getBoundingClientRect();
+  const shrink = (part, share) => { part.style.fontSize = Math.floor(100 * share) + '%'; };
   for (const box of document.querySelectorAll('div.math')) {
-    const drawn = box.querySelector('mjx-container > mjx-math');
+    const drawn = box.querySelector('mjx-container > mjx-math')?.getBoundingClientRect().width ?? 0;
     const number = box.querySelector('.eqno')?.getBoundingClientRect().width ?? 0;
     const room = box.getBoundingClientRect().width - 2 * number - 8;
-    if (drawn && drawn.getBoundingClientRect().width > room) {
-      box.style.fontSize = Math.floor(100 * room / drawn.getBoundingClientRect().width) + '%';
-      shrunk += 1;
-    }
+    if (drawn > room) shrink(box, room / drawn);
+  }
+  for (const table of document.querySelectorAll('table')) {
+    const width = table.getBoundingClientRect().width, room = table.parentElement.getBoundingClientRect().width;
+    if (width > room + 1) shrink(table, 0.8 * room / width);
   }
   await document.fonts.ready;
-  return shrunk;
+  const parts = document.querySelectorAll('p, li, dt, pre, table, img, figcaption, div.math mjx-container > mjx-math');
+  return [...parts].filter(part => part.getBoundingClientRect().right > column.right + 2)
+    .map(part => `${part.tagName.toLowerCase()} "${(part.alt ?? part.textContent).trim().slice(0, 60)}"`);
 }"""
 WIDTH = 642     # of the column in CSS pixels: A4 less 20 mm on each side
 NUMBERED = '<div style="width: 100%; text-align: center; font-size: 8px; color: #57606a"><span class="pageNumber"></span></div>'
@@ -141,13 +145,18 @@ def take_answers(page: Page) -> list[Tag]:
     return taken
 
 
-def prepare(page: Page, names: set[str]) -> list[Tag]:
+def find_images(page: Page, html: Path) -> None:
+    """Point images to where they lie in the built book."""
+    for image in page.article.select("img[src]"):
+        image["src"] = (html / image["src"]).resolve().as_uri()
+
+
+def prepare(page: Page, names: set[str], html: Path) -> list[Tag]:
     """Make a page a chapter on paper; what stands at the end of the book instead is returned."""
     rename(page, names)
     open_what_is_folded(page.article)
     shift_headings(page.article)
-    for image in page.article.select("img[src]"):
-        image["src"] = f"../html/{image['src']}"
+    find_images(page, html)
     top = page.article.select_one("h2").find_parent("section") or page.article
     top.insert_before(BeautifulSoup(f'<span id="{page.name}"></span>', "html.parser"))
     return take_answers(page) + take_solutions(page)
@@ -165,13 +174,13 @@ def listed(entries: list[tuple[str, str, str]], numbers: dict[str, int]) -> str:
     return "\n".join(lines)
 
 
-def joined(pages: list[Page], numbers: dict[str, int]) -> str:
+def joined(pages: list[Page], numbers: dict[str, int], html: Path) -> str:
     """One page of HTML with all of them; ``numbers`` has the page on paper on which each begins."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     names, body, back, before = {page.name for page in pages}, [], [], None
     entries = [(page.part, page.name, page.title) for page in pages]
     for page in pages:
-        taken = prepare(page, names)
+        taken = prepare(page, names, html)
         if page.part and page.part != before:
             body.append(f'<h1 class="part">{escape(page.part)}</h1>')
         before = page.part
@@ -195,33 +204,38 @@ def page_numbers(pdf: Path, names: set[str]) -> dict[str, int]:
     return {name: reader.get_destination_page_number(found[name]) + 1 for name in names if name in found}
 
 
-def print_page(opened, page: Path, pdf: Path, **options: object) -> int:
-    """Print one page of HTML, its formulas drawn and fitted; returns how many had to be made smaller."""
+def print_page(opened, page: Path, pdf: Path, **options: object) -> list[str]:
+    """Print one page of HTML, its formulas drawn and fitted; returns what is wider than the column all the same."""
     tab = opened.new_page(viewport={"width": WIDTH, "height": 900})
     tab.set_default_timeout(1_200_000)
     tab.emulate_media(media="print")
-    tab.goto(page.as_uri(), wait_until="load")
-    shrunk = tab.evaluate(FIT)
+    tab.goto(page.resolve().as_uri(), wait_until="load")
+    wide = tab.evaluate(FIT)
     with tempfile.TemporaryDirectory(dir=pdf.parent) as folder:
         written = Path(folder, pdf.name)
         tab.pdf(path=written, format="A4", outline=True, tagged=True, print_background=True, prefer_css_page_size=True, **options)
         written.replace(pdf)
     tab.close()
-    return shrunk
+    return wide
 
 
 def make(chapter: str, html: Path, course: Path) -> Path:
-    """Print all pages whose name contains ``chapter`` to one PDF, twice: the first time tells the numbers of pages."""
+    """Print all pages whose name contains ``chapter`` to one PDF, twice: the first time tells the numbers of pages.
+
+    Raises ChapterError, the file being there to look at, where something is wider than the column.
+    """
     ship(html, course)
     footer = {"display_header_footer": True, "header_template": "<span></span>", "footer_template": NUMBERED}
     source, pdf, numbers = course / "book.html", course / "book.pdf", {}
     with browser() as opened:
         for _ in range(2):
             pages = read_pages(html, chapter)
-            write_atomically(source, joined(pages, numbers))
-            print_page(opened, source, pdf, **footer)
+            write_atomically(source, joined(pages, numbers, html))
+            wide = print_page(opened, source, pdf, **footer)
             numbers = page_numbers(pdf, {page.name for page in pages} | {"solutions"})
     source.unlink()
+    if wide:
+        raise ChapterError(f"{len(wide)} things are wider than the column of {pdf.name}: {'; '.join(wide[:5])}")
     return pdf
 
 
@@ -230,8 +244,7 @@ def sheet(html: Path, course: Path) -> Path:
     ship(html, course)
     page = read_page(html, SHEET)
     rename(page, {SHEET})
-    for image in page.article.select("img[src]"):
-        image["src"] = f"../html/{image['src']}"
+    find_images(page, html)
     source, pdf = course / f"{SHEET}.html", course / f"{SHEET}.pdf"
     body = page.article.decode_contents()
     write_atomically(source, FRAME.format(title=escape(page.title), math=math_scripts("_static"), kind="sheet", body=body))
