@@ -55,6 +55,19 @@ FRAME = """<!DOCTYPE html>
 </body>
 </html>
 """
+INDEX = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Slides</title><link rel="stylesheet" href="../_static/pack.css"></head>
+<body>
+<h1>Slides</h1>
+<ul>
+{listed}
+</ul>
+<p>Keys: arrows, O for all slides, S for the notes of the speaker, F for the full screen. To print, add <code>?print-pdf</code> to
+the address. Text and figures: CC BY 4.0. Code: MIT.</p>
+</body>
+</html>
+"""
 # Formulas are drawn before anything is hidden, and what is too much for a slide is made smaller.
 START = """
 const fit = slide => {
@@ -226,11 +239,7 @@ def make(chapter: str, html: Path, course: Path) -> list[Path]:
         written.append(folder / f"{page.name}.html")
         listed.append(f'<li><a href="{page.name}.html">{escape(page.title)}</a>, {len(made)} slides</li>')
     if not chapter:
-        style = '<link rel="stylesheet" href="../_static/pack.css">'
-        write_atomically(folder / "index.html", f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Slides</title>'
-                         f"{style}</head><body><h1>Slides</h1>\n<ul>\n" + "\n".join(listed) + "\n</ul>\n"
-                         "<p>Keys: arrows, O for all slides, S for the notes of the speaker, F for the full screen. To print, add "
-                         "<code>?print-pdf</code> to the address. Text and figures: CC BY 4.0. Code: MIT.</p></body></html>\n")
+        write_atomically(folder / "index.html", INDEX.format(listed="\n".join(listed)))
     return written
 
 
