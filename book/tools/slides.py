@@ -93,8 +93,8 @@ def plain(part: Tag) -> Tag:
     for link in made.select("a"):
         if not link.get("href", "").startswith("http"):
             link.unwrap()
-    for named in made.select("[id]"):
-        del named["id"]
+    for named in [made, *made.select("[id]")]:
+        named.attrs.pop("id", None)
     return made
 
 

@@ -33,13 +33,14 @@ href="#top">#</a></h1><p>Why a line?</p><ul><li><p>draw a line</p></li></ul>{FOL
 {CODE.format(tags="tag_slide", code="asked(3)" + chr(10) * 30 + "end", output="")}
 {CODE.format(tags="tag_no-slide", code="unwanted(4)", output="")}
 <section id="below"><h3>1.1.1. Below</h3><p>Words.</p>{CODE.format(tags="", code="beside(5)", output="")}</section></section>
-<section id="sum"><h2>1.2. Summary</h2><ul><li><p>Lines rise.</p></li></ul></section>
-<section id="check"><h2>1.3. Check yourself</h2>
+<section id="sum"><h2><span class="section-number">1.2. </span>Summary</h2><ul><li><p>Lines rise.</p></li></ul></section>
+<section id="check"><h2><span class="section-number">1.3. </span>Check yourself</h2>
 <fieldset class="quiz"><legend><span>1. Recall.</span> Does it rise?</legend>
 <label class="quiz-answer"><input name="q" type="radio"/> No.</label><label class="quiz-answer"><input data-right=""
 name="q" type="radio"/> Yes.</label><p class="quiz-said"></p>
 <details class="quiz-why"><summary>Answer</summary><p><strong>Yes.</strong> As it was drawn so.</p></details></fieldset></section>
-<section id="ex"><h2>1.4. Exercises</h2><div class="exercise admonition" id="ex-1"><p class="admonition-title">Exercise 1</p>
+<section id="ex"><h2><span class="section-number">1.4. </span>Exercises</h2>
+<div class="exercise admonition" id="ex-1"><p class="admonition-title">Exercise 1</p>
 <section id="exercise-content"><p>Draw.</p></section></div><div class="solution dropdown admonition" id="sol-1"><p
 class="admonition-title">Solution to <a href="#ex-1">Exercise 1</a></p><section id="solution-content"><p>Drawn.</p></section></div>
 </section></section></article></body></html>"""
