@@ -7,6 +7,7 @@ PIP_ARGS ?=
 CHAPTER ?=
 JOBS ?=
 BOOK_ARGS ?=
+ADDRESS ?=
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -37,7 +38,7 @@ endef
 , := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters assignments grade sync adopt execute verify ledger seal check ready lint clean
+.PHONY: help book book-sphinx chapter lab test test-all test-everything test-chapters assignments grade slides figures-pack pdf course publish-check sync adopt execute verify ledger seal check ready lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-15s %s\n", $$1, $$2}' Makefile
@@ -126,6 +127,21 @@ assignments: $(VENV)/.all ## student and instructor notebooks of the course, int
 
 grade: $(VENV)/.all ## marks and feedback: NAME=vae SUBMISSIONS="anna.ipynb ben.ipynb"
 	$(PY) book/tools/course.py grade "$(NAME)" $(SUBMISSIONS)
+
+slides: $(VENV)/.all book ## slides of all chapters from the built book, into _build/course/slides; CHAPTER=20_vae for one
+	$(PY) book/tools/slides.py "$(CHAPTER)"
+
+figures-pack: $(VENV)/.all book ## every figure of the book as SVG and PDF, with captions, into _build/course/figures
+	$(PY) book/tools/figure_pack.py "$(CHAPTER)"
+
+pdf: $(VENV)/.all book ## the whole book and the cheat sheet for paper, into _build/course
+	$(PY) book/tools/paper.py "$(CHAPTER)"
+
+course: assignments slides figures-pack pdf ## all of these, for those who teach
+	@echo "All of it is in _build/course"
+
+publish-check: $(VENV)/.made ## whether the book knows its address; ADDRESS=https://github.com/NAME/REPOSITORY sets it
+	$(PY) book/tools/publish.py $(if $(ADDRESS),--set "$(ADDRESS)")
 
 lint: $(VENV)/.all ## ruff over package, tools and tests
 	$(PY) -m ruff check cdlm book/tools book/_ext tests figures

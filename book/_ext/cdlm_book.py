@@ -111,10 +111,21 @@ def write_old_pages(app, exception: Exception | None) -> None:
         Path(app.outdir, f"{old}{app.builder.out_suffix}").write_text(page, encoding="utf-8")
 
 
+def show_only_buttons_that_work(app, config) -> None:
+    """Without an address there is nothing that a button could open."""
+    from address import is_placeholder  # of book/tools
+
+    options = config.html_theme_options
+    if is_placeholder(options.get("repository_url", "")):
+        options |= {"launch_buttons": {}, "use_repository_button": False, "use_issues_button": False}
+
+
 def setup(app):
     let_mocks_compute()
     sys.path.insert(0, str(ROOT))
+    sys.path.append(str(ROOT / "book/tools"))
     app.setup_extension("draw_page")
+    app.connect("config-inited", show_only_buttons_that_work)
     app.connect("autodoc-process-docstring", link_chapters)
     app.connect("build-finished", write_old_pages)
     app.add_directive("cdlm-modules", ModulesDirective)

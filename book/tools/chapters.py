@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from address import without_address
 from disk import ChapterError, visible
 from jupytext.config import JupytextConfiguration
 from nbformat import NotebookNode
@@ -168,6 +169,11 @@ def text_fingerprint(notebook: NotebookNode) -> str:
     return _sha(part for cell in cells for part in (cell.cell_type, cell.source.strip(), meta(cell)))
 
 
+def magics_of(source: str) -> list[str]:
+    """IPython magics of a source, whatever address they install from."""
+    return [without_address(line) for line in re.findall(r"^\s*([%!].*)$", source, flags=re.M)]
+
+
 def without_magics(source: str) -> str:
     """The source with IPython magics replaced by ``pass``, line for line."""
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
@@ -188,7 +194,7 @@ def statements(cell: NotebookNode) -> list[str]:
         from cdlm.closure import read_room
     except ImportError as error:
         raise ChapterError(f"cdlm/closure.py cannot be used ({error}); `python book/tools/export.py` writes it") from None
-    magics = re.findall(r"^\s*([%!].*)$", cell.source, flags=re.M)
+    magics = magics_of(cell.source)
     try:
         return [*magics, *(statement.code for statement in read_room(without_magics(cell.source)).statements)]
     except SyntaxError:

@@ -80,7 +80,7 @@ def output_texts(notebook: NotebookNode) -> str:
 
 def code_hash(notebook: NotebookNode, room: Room) -> str:
     """Hash of the cells' statements, of their magics, and of dotted names of the package that are printed as such."""
-    magics = re.findall(r"^\s*([%!].*)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "code"), flags=re.M)
+    magics = chapters.magics_of("\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code"))
     printed = output_texts(notebook)
     shown = {text for statement in room.statements for text in statement.texts if "cdlm." in text and text in printed}
     return short_hash(json.dumps([[statement.code for statement in room.statements], magics, sorted(shown)]))

@@ -30,7 +30,7 @@ def test_a_quiz_mixes_kinds(name: str) -> None:
     assert 6 <= len(asked) <= 10 and {each.kind for each in asked} == set(quiz.KINDS)
     assert len({each.ask for each in asked}) == len(asked)
     text = next(path for path in chapters(name)).read_text(encoding="utf-8")
-    assert len(BLOCK.findall(text)) == 1 and text.index("{quiz}") < text.index("\n## Exercises")
+    assert len(BLOCK.findall(text)) == 1 and text.index("{quiz}") < text.index("\n## Exercise")
 
 
 @pytest.mark.parametrize("name", QUIZZES)

@@ -1,0 +1,293 @@
+"""Slides, the book on paper and the figures: what is taken from a page, and that what comes out is whole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import figure_pack
+import paper
+import pytest
+import slides
+import webpages
+from bs4 import BeautifulSoup
+from conftest import ROOT, copy_of_repository
+from disk import ChapterError
+from pages import built_alone, in_a_browser
+from pypdf import PdfReader
+from pypdf.generic import Destination
+
+CODE = '<div class="cell {tags} docutils container"><div class="cell_input"><div class="highlight-python"><div class="highlight">' \
+       "<pre>{code}</pre></div></div></div>{output}</div>"
+FOLDED = '<div class="cell tag_hide-input"><details class="admonition hide"><summary>Show</summary><div class="cell_input">' \
+         '<pre>plumbing()</pre></div></details><div class="cell_output"><figure id="fig-a">' \
+         '<img alt="A line that rises." src="a.svg"/>' \
+         '<figcaption><p><span class="caption-number">Fig. 1 </span>A line.</p></figcaption></figure></div></div>'
+PAGE = f"""<html><body><article class="bd-article"><section class="tex2jax_ignore" id="top"><h1>1. Lines<a class="headerlink"
+href="#top">#</a></h1><p>Why a line?</p><ul><li><p>draw a line</p></li></ul>{FOLDED}
+<section id="slope"><h2><span class="section-number">1.1. </span>The slope</h2><p>It is steep, see
+<a href="other.html#there">there</a> and <a href="genindex.html">the index</a>.</p>
+<p>A second paragraph.</p><div class="math">\\[a\\]</div><div class="math" id="eq-b"><span class="eqno">(1.1)</span>\\[b\\]</div>
+{CODE.format(tags="", code="from here import there", output="")}{CODE.format(tags="", code="slope(1)", output='<div class='
+'"cell_output"><div class="output"><pre>rises</pre></div></div>')}{CODE.format(tags="", code="second(2)", output="")}
+{CODE.format(tags="tag_slide", code="asked(3)" + chr(10) * 30 + "end", output="")}
+{CODE.format(tags="tag_no-slide", code="unwanted(4)", output="")}
+<section id="below"><h3>1.1.1. Below</h3><p>Words.</p>{CODE.format(tags="", code="beside(5)", output="")}</section></section>
+<section id="sum"><h2><span class="section-number">1.2. </span>Summary</h2><ul><li><p>Lines rise.</p></li></ul></section>
+<section id="check"><h2><span class="section-number">1.3. </span>Check yourself</h2>
+<fieldset class="quiz"><legend><span>1. Recall.</span> Does it rise?</legend>
+<label class="quiz-answer"><input name="q" type="radio"/> No.</label><label class="quiz-answer"><input data-right=""
+name="q" type="radio"/> Yes.</label><p class="quiz-said"></p>
+<details class="quiz-why"><summary>Answer</summary><p><strong>Yes.</strong> As it was drawn so.</p></details></fieldset></section>
+<section id="ex"><h2><span class="section-number">1.4. </span>Exercises</h2>
+<div class="exercise admonition" id="ex-1"><p class="admonition-title">Exercise 1</p>
+<section id="exercise-content"><p>Draw.</p></section></div><div class="solution dropdown admonition" id="sol-1"><p
+class="admonition-title">Solution to <a href="#ex-1">Exercise 1</a></p><section id="solution-content"><p>Drawn.</p></section></div>
+</section></section></article></body></html>"""
+OTHER = """<html><body><article><section id="top"><h1>2. Curves</h1><p id="there">Bent, unlike <a href="10_lines.html">lines</a>,
+<a href="10_lines.html#eq-b">(1.1)</a> and <a href="https://example.org/x.html#y">others</a>.</p></section></article></body></html>"""
+
+
+@pytest.fixture
+def html(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A built book of two pages."""
+    folder = tmp_path / "html"
+    folder.mkdir()
+    (folder / "10_lines.html").write_text(PAGE, encoding="utf-8")
+    (folder / "other.html").write_text(OTHER, encoding="utf-8")
+    (folder / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"/>', encoding="utf-8")
+    toc = {"root": "10_lines", "parts": [{"caption": "Bent", "chapters": [{"file": "other"}]}]}
+    monkeypatch.setattr(webpages.yaml, "safe_load", lambda text: toc if "root:" in text else {"title": "T", "author": "A",
+                        "sphinx": {"config": {"mathjax3_config": {}}}})
+    return folder
+
+
+# What is on slides
+
+
+@pytest.fixture
+def shown(html: Path) -> list[BeautifulSoup]:
+    return [BeautifulSoup(text, "html.parser") for text in slides.slides(webpages.read_page(html, "10_lines"))]
+
+
+def with_word(shown: list[BeautifulSoup], word: str) -> list[BeautifulSoup]:
+    return [slide for slide in shown if word in slide.select_one(".body").get_text()]
+
+
+def test_a_section_gives_its_first_paragraph_and_its_numbered_formulas(shown: list[BeautifulSoup]) -> None:
+    slide, = with_word(shown, "It is steep")
+    assert slide.h2.get_text() == "1.1. The slope"
+    assert [math.get_text(strip=True) for math in slide.select(".math")] == ["(1.1)\\[b\\]"]
+    assert "A second paragraph" in slide.aside.get_text() and not with_word(shown, "A second paragraph")
+    assert not slide.select("a") and "there" in slide.get_text()
+
+
+def test_one_short_cell_is_shown_and_tags_decide_otherwise(shown: list[BeautifulSoup]) -> None:
+    text = " ".join(slide.get_text() for slide in shown)
+    assert len(with_word(shown, "slope(1)")) == len(with_word(shown, "asked(3)")) == 1
+    for absent in ("from here", "second(2)", "unwanted(4)", "plumbing"):
+        assert absent not in text
+    assert "rises" in with_word(shown, "slope(1)")[0].get_text()
+    assert with_word(shown, "beside(5)") == with_word(shown, "Words."), "below the paragraph where there is no formula"
+
+
+def test_figures_summary_and_questions_have_slides_and_exercises_have_none(shown: list[BeautifulSoup]) -> None:
+    figure, = (slide for slide in shown if slide.select_one("figure"))
+    assert figure.img["alt"] == "A line that rises." and "Fig. 1" in figure.get_text()
+    assert with_word(shown, "Lines rise.") and with_word(shown, "draw a line")
+    question, = with_word(shown, "Does it rise?")
+    assert "Yes. As it was drawn" in " ".join(question.select_one(".fragment").get_text().split())
+    assert [item.get_text(strip=True) for item in question.select("ol li")] == ["No.", "Yes."] and not question.select("input")
+    assert not with_word(shown, "Drawn.") and not with_word(shown, "Draw.")
+
+
+def test_slides_hold_no_sections_and_no_names_of_their_own(shown: list[BeautifulSoup]) -> None:
+    assert all(len(slide.select("section")) == 1 and not slide.select("section [id]") for slide in shown)
+
+
+# What is on paper
+
+
+def on_paper(html: Path) -> BeautifulSoup:
+    pages = [webpages.read_page(html, "10_lines"), webpages.read_page(html, "other", "Bent")]
+    return BeautifulSoup(paper.joined(pages, {"10_lines": 4}, html), "html.parser")
+
+
+def test_every_link_of_the_joined_book_leads_to_a_place_in_it(html: Path) -> None:
+    book = on_paper(html)
+    names = [tag["id"] for tag in book.select("[id]")]
+    assert len(names) == len(set(names))
+    links = [link["href"] for link in book.select("a[href]")]
+    assert {link[1:] for link in links if link.startswith("#")} <= set(names)
+    assert [link for link in links if not link.startswith("#")] == ["https://example.org/x.html#y"]
+    assert {"#other--there", "#10_lines", "#10_lines--eq-b"} <= set(links) and "the index" in book.get_text()
+
+
+def test_solutions_and_answers_stand_at_the_end_with_links_to_and_fro(html: Path) -> None:
+    book = on_paper(html)
+    *_, end = book.select(".chapter")
+    assert "Drawn." in end.get_text() and "Question 1, B. Yes. As it was drawn so." in " ".join(end.get_text().split())
+    exercise, question = book.find(id="10_lines--ex-1"), book.find(id="10_lines--question-1")
+    assert exercise.select_one("a.to-solution")["href"] == "#10_lines--sol-1" and end.find(id="10_lines--sol-1")
+    assert question.select_one("a.to-solution")["href"] == "#10_lines--answer-1" and "drawn so" not in question.get_text()
+    assert "plumbing" not in book.get_text() and book.find(id="10_lines--fig-a")
+
+
+def test_parts_chapters_and_sections_are_headings_of_three_levels(html: Path) -> None:
+    book = on_paper(html)
+    assert [head.get_text() for head in book.select("h1")] == ["Contents", "Bent", paper.SOLUTIONS]
+    assert [head.get_text() for head in book.select("h2")] == ["1. Lines", "2. Curves"]
+    assert book.select_one(".contents a .number").get_text() == "4"
+
+
+def test_a_page_that_is_not_built_is_named(html: Path) -> None:
+    with pytest.raises(ChapterError, match="30_x is not built: say `make book`"):
+        webpages.read_page(html, "30_x")
+
+
+def test_figures_are_called_by_their_labels(html: Path) -> None:
+    figure, = figure_pack.figures_of(webpages.read_page(html, "10_lines"), html)
+    assert (figure.name, figure.alt, figure.file) == ("fig-a", "A line that rises.", html / "a.svg")
+    assert "A line." in figure.caption and 'alt="A line that rises."' in figure_pack.entry(figure)
+
+
+def test_what_comes_from_others_is_small_and_has_its_license() -> None:
+    files = list((ROOT / "book/course/reveal").iterdir())
+    assert sum(file.stat().st_size for file in files) < 400_000
+    assert "Hakim El Hattab" in (ROOT / "book/course/reveal/LICENSE").read_text(encoding="utf-8")
+
+
+# What a browser makes of it
+
+NAME = "35_adversary"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slides, figures and a PDF of one chapter, and the cheat sheet."""
+    root = tmp_path_factory.mktemp("course")
+    html, course = built_alone(root / "book", f"{NAME}.ipynb", "cheatsheet.md"), root / "made"
+    slides.make(NAME, html, course)
+    figure_pack.make(NAME, html, course)
+    paper.make(NAME, html, course)
+    paper.sheet(html, course)
+    return course
+
+
+# How far the content of a slide reaches, with all that comes by further keys; a slide has 1280 by 720 pixels.
+REACH = """() => {
+    const body = Reveal.getCurrentSlide().querySelector('.body');
+    const inside = part => part.getBoundingClientRect().right <= Reveal.getCurrentSlide().getBoundingClientRect().right + 1;
+    return {bottom: body.offsetTop + body.scrollHeight, size: parseFloat(body.style.fontSize || '100'),
+            wide: [...body.querySelectorAll('p, pre, table, img, mjx-container')].filter(part => !inside(part)).length,
+            drawn: body.querySelectorAll('mjx-container').length, formulas: body.querySelectorAll('.math').length};
+}"""
+
+
+def on_screen(page: Path) -> tuple[list[dict], list[str]]:
+    """What each slide looks like, and which addresses beside files were asked for or failed."""
+    asked: list[str] = []
+    with webpages.browser() as opened:
+        tab = opened.new_page(viewport={"width": 1280, "height": 720})
+        tab.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
+        tab.on("requestfailed", lambda request: asked.append(request.url))
+        tab.goto(page.as_uri())
+        tab.wait_for_selector("html[data-ready=yes]", timeout=180_000)
+        seen = []
+        for number in range(tab.evaluate("Reveal.getTotalSlides()")):
+            tab.evaluate("number => Reveal.slide(number)", number)
+            seen.append(tab.evaluate(REACH))
+    return seen, asked
+
+
+def targets(reader: PdfReader) -> tuple[int, list[str]]:
+    """How many links within a PDF there are, and those that lead nowhere."""
+    known, count, dead = set(reader.named_destinations), 0, []
+    for page in reader.pages:
+        for link in page.get("/Annots", []):
+            link = link.get_object()
+            place = link.get("/Dest") or link.get("/A", {}).get("/D")
+            if link.get("/Subtype") == "/Link" and place is not None:
+                count += 1
+                dead += [place] if isinstance(place, str) and place not in known and f"/{place}" not in known else []
+    return count, dead
+
+
+def bookmarks(outline: list, level: int = 1) -> list[tuple[int, str]]:
+    """Level and title of each bookmark."""
+    found = []
+    for entry in outline:
+        found += [(level, str(entry.title))] if isinstance(entry, Destination) else bookmarks(entry, level + 1)
+    return found
+
+
+class TestInABrowser:
+    pytestmark = in_a_browser
+
+    def test_slides_show_all_they_have_and_ask_no_network(self, made: Path) -> None:
+        seen, asked = on_screen(made / f"slides/{NAME}.html")
+        assert asked == [] and len(seen) > 15
+        assert [(number, slide) for number, slide in enumerate(seen) if slide["bottom"] > 702 or slide["wide"]] == []
+        assert min(slide["size"] for slide in seen) >= 55, "not smaller than what can be read"
+        assert all(slide["drawn"] >= slide["formulas"] for slide in seen) and sum(slide["formulas"] for slide in seen) > 10
+
+    def test_the_pdf_has_bookmarks_and_links_that_lead_somewhere(self, made: Path) -> None:
+        reader = PdfReader(made / "book.pdf")
+        assert 12 <= len(reader.pages) <= 40
+        found = bookmarks(reader.outline)
+        assert [title for level, title in found if level == 2 and title.startswith("5. ")] or \
+            [title for _, title in found if "An adversary" in title]
+        assert sum("Exercises" in title for _, title in found) == 1 and found[-1][1] != "Contents"
+        count, dead = targets(reader)
+        assert count > 30 and dead == []
+        text = " ".join(page.extract_text() for page in reader.pages)
+        assert paper.UNKNOWN not in reader.pages[1].extract_text() and "Solution to Exercise" in text
+        assert "Error" not in text.split("Further reading")[0][:2000]
+
+    def test_the_sheet_is_one_page_of_paper(self, made: Path) -> None:
+        page, = PdfReader(made / "cheatsheet.pdf").pages
+        width, height = (float(side) / 72 * 25.4 for side in page.mediabox[2:])
+        assert abs(width - 210) < 1 and abs(height - 297) < 1
+        text = page.extract_text()
+        assert all(word in text for word in ("Four codes", "Five losses", "Who is reached", "Defaults"))
+
+    def test_every_figure_is_a_file_and_a_page(self, made: Path) -> None:
+        index = BeautifulSoup((made / "figures/index.html").read_bytes(), "html.parser")
+        figures = index.select("figure")
+        assert len(figures) >= 4
+        for figure in figures:
+            assert figure.img["alt"] and (made / "figures" / figure.img["src"]).exists()
+            page, = PdfReader(made / f"figures/{figure['id']}.pdf").pages
+            assert float(page.mediabox.width) > 100 and page["/Resources"]
+
+
+@pytest.mark.slow
+class TestTheWhole:
+    pytestmark = in_a_browser
+
+    def test_make_course_makes_all_of_it(self, tmp_path: Path) -> None:
+        """In a copy of the repository, by the commands that a teacher types, with what is installed here."""
+        import subprocess
+        import sys
+
+        copy = copy_of_repository(tmp_path / "a course")
+        programs = Path(sys.executable).parent
+        (copy / ".venv").mkdir()
+        (copy / ".venv" / programs.name).symlink_to(programs, target_is_directory=True)
+        for stamp in (".made", ".book", ".all"):
+            (copy / ".venv" / stamp).touch()
+        run = subprocess.run(["make", "course"], cwd=copy, capture_output=True, text=True, timeout=7200)
+        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+        course = copy / "_build/course"
+        texts = {path.stem for path in (ROOT / "book/src").glob("*.md")}
+        assert {path.stem for path in (course / "slides").glob("*.html")} == texts | {"index"}
+        assert len(list((course / "student").glob("*.ipynb"))) >= 6
+        figures = BeautifulSoup((course / "figures/index.html").read_bytes(), "html.parser").select("figure")
+        assert len(figures) > 150 and all((course / f"figures/{figure['id']}.pdf").exists() for figure in figures)
+        assert all(figure.img["alt"] for figure in figures if not re.fullmatch(r"[a-z_]+", figure["id"]))
+        reader = PdfReader(course / "book.pdf")
+        found = bookmarks(reader.outline)
+        assert 400 < len(reader.pages) < 2000 and len(found) > 400
+        count, dead = targets(reader)
+        assert count > 2000 and dead == []
+        assert len(PdfReader(course / "cheatsheet.pdf").pages) == 1
