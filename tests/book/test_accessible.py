@@ -76,6 +76,7 @@ def test_what_is_pushed_on_a_telephone_is_reached_by_keys(file: str, html: Path,
     try:
         tab.goto((html / Path(file).with_suffix(".html").name).as_uri())
         tab.evaluate("window.MathJax?.startup?.promise")
+        tab.wait_for_timeout(1000)          # scripts wait until a page has come to rest
         assert tab.evaluate(PUSHED) == []
     finally:
         tab.set_viewport_size({"width": 1400, "height": 900})

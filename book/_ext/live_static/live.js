@@ -54,7 +54,7 @@
       dots: (points, kind, r = 2) => {
         for (const [a, b] of points) add(inner, "circle", { class: `live-dot ${kind}`, cx: across(a), cy: up(b), r });
       },
-      mark: ([a, b], text) => add(inner, "text", { x: across(a) + 8, y: up(b) + 4, class: "live-mark" }, text),
+      mark: ([a, b], text) => add(inner, "text", { x: across(a) - 4, y: up(b) + 20, class: "live-mark" }, text),
       name: (text, kind, form = "live-line") => { // a legend above the picture, from left to right
         if (form === "live-line") add(svg, "path", { class: `live-line ${kind}`, d: `M${named} 12h18` });
         if (form === "live-area") add(svg, "rect", { class: `live-area ${kind}`, x: named, y: 7, width: 18, height: 10 });
@@ -96,7 +96,8 @@
     const codes = between(-1.5, 4.5, 600);
     const drawn = codes.map((z) => [z, density(z, values.shape, values, 0.02)]);
     const bell = (center, spread) => codes.map((z) => [z, normal(z, center, Math.max(spread, 0.02))]);
-    const top = 1.15 * Math.max(...drawn.map(([, height]) => height));
+    const highest = Math.max(...drawn.map(([, height]) => height));
+    const top = 1.15 * Math.max(highest, Math.min(2 * highest, normal(0, 0, Math.max(short_sigma, 0.02))));
     const on = sheet(svg, {
       x: [-1.5, 4.5], y: [0, top], xTicks: [-1, 0, 1, 2, 3, 4], yTicks: [0], xName: "code", yName: "density",
       says: `Density of the code, around ${signed(mean)}; normal densities with the exact moments, around ${signed(mean)}, `
