@@ -38,3 +38,38 @@ def built_alone(root: Path, *files: str) -> Path:
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return root / "_build/html"
+
+
+# axe-core looks at everything that is there, glyph by glyph. Two formulas, two words of code of one kind look alike, so one of
+# each kind stays; what is folded is opened. Formulas keep what is read aloud.
+LAID_OPEN = """async () => {
+    if (window.MathJax?.startup) await MathJax.startup.promise;
+    for (const details of document.querySelectorAll('details')) details.open = true;
+    for (const folded of document.querySelectorAll('.toggle-hidden')) folded.classList.remove('toggle-hidden');
+    [...document.querySelectorAll('mjx-math')].slice(1).forEach(drawn => drawn.replaceChildren());
+    const seen = new Set();
+    for (const part of document.querySelectorAll('article :is(pre, dt.sig) span')) {
+        let kind = '';
+        for (let p = part; p && p.localName !== 'article'; p = p.parentElement) kind += `${p.localName}.${p.className} `;
+        if (seen.has(kind)) part.replaceWith(...part.childNodes); else seen.add(kind);
+    }
+    document.querySelector('article')?.normalize();
+}"""
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+OF_COLOR = ["color-contrast", "link-in-text-block"]
+
+
+def barriers(tab) -> list[str]:
+    """What axe-core finds against WCAG 2.2, levels A and AA, on a page that a tab of a browser shows: all rules in light
+    colors, and those on colors in dark ones."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab.evaluate(LAID_OPEN)
+    found = []
+    for mode, rules in (("light", {"type": "tag", "values": WCAG}), ("dark", {"type": "rule", "values": OF_COLOR})):
+        tab.evaluate("mode => Object.assign(document.documentElement.dataset, {theme: mode, mode})", mode)
+        tab.wait_for_timeout(300)           # colors change slowly
+        answer = Axe().run(tab, options={"runOnly": rules, "resultTypes": ["violations"], "preload": False}).response
+        found += [f"{mode}: {fault['id']}: {' '.join(map(str, node['target']))}: {' '.join((node.get('failureSummary') or '').split())}"
+                  for fault in answer["violations"] for node in fault["nodes"]]
+    return found

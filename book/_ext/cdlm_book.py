@@ -131,4 +131,5 @@ def setup(app):
     app.add_directive("cdlm-modules", ModulesDirective)
     app.add_directive("cdlm-ledger", LedgerDirective)
     app.setup_extension("quiz")
+    app.setup_extension("live")
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, copy_of_repository
-from pages import CHROMIUM, QUIET
+from pages import CHROMIUM, QUIET, barriers
 
 # What a reader who only builds the book does not install: see book/requirements.txt.
 ABSENT = """torch torchvision numpy scipy pandas sklearn skimage mlxtend matplotlib seaborn sympy safetensors tqdm typer
@@ -348,20 +348,38 @@ TOO_WIDE = """async () => {
             .map(part => `${part.tagName} ${part.textContent.trim().slice(0, 80)}`),
     };
 }"""
-PHONE = {"width": 390, "height": 844}
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1400, "height": 900}
 
 
 @pytest.fixture(scope="module")
-def phone() -> Iterator:
-    """A page of a browser as wide as that of a telephone."""
+def browser() -> Iterator:
     if CHROMIUM is None or importlib.util.find_spec("playwright") is None:
         pytest.skip("no Chromium or no playwright")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser.new_page(viewport=PHONE)
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def phone(browser):
+    """A page of a browser as wide as that of a telephone."""
+    return browser.new_page(viewport=PHONE)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_no_page_has_a_barrier(pages: dict[Path, BeautifulSoup], browser) -> None:
+    """WCAG 2.2, levels A and AA, as far as axe-core can tell, with all that is folded opened."""
+    tab, found = browser.new_page(viewport=DESK), {}
+    for path, page in pages.items():
+        if page.select_one("article"):              # not an old address, which leads on
+            tab.goto(path.as_uri(), wait_until="load", timeout=180_000)
+            found[path.name] = barriers(tab)
+    assert len(found) > 50
+    assert {name: faults for name, faults in found.items() if faults} == {}
 
 
 @pytest.mark.slow

@@ -115,12 +115,12 @@ def test_package_and_chapters_import_what_the_package_requires() -> None:
         "\n".join(cell.source for cell in chapters.read_text(path).cells if cell.cell_type == "code")
         for path in chapters.chapters()
     ]
-    # What runs in a notebook has IPython and its plotting backend; sliders are for notebooks only, and in the extra `lab`.
-    # Dask and ONNX Runtime are imported where they are asked for, and the message where one is missing names its extra.
+    # What runs in a notebook has IPython and its plotting backend. Sliders, Dask and ONNX Runtime are imported where they are
+    # asked for, and the message where one is missing names its extra.
     optional = {"ipywidgets", "dask", "onnxruntime"}
     assert undeclared(modules + cells, set(PACKAGE_NEEDS)) <= {"IPython", "matplotlib_inline", "myst_nb"} | optional
     assert "dask" in EXTRA_NEEDS["cluster"] and "onnxruntime" in EXTRA_NEEDS["export"]
-    assert "ipywidgets" in EXTRA_NEEDS["lab"] and "ipywidgets" not in set().union(*map(imported, modules))
+    assert "ipywidgets" in EXTRA_NEEDS["lab"]
 
 
 def test_tools_import_what_is_declared() -> None:
