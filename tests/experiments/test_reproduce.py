@@ -33,7 +33,8 @@ from cdlm.cli.experiments import job_line, parse_seeds, summary
 from cdlm.evaluation.selection import RULES
 from cdlm.experiments import plan, queue
 from cdlm.experiments import record as record_module
-from cdlm.experiments.paper import PAPER, TASKS
+from cdlm.experiments.paper import LINEMOD, PAPER, TASKS
+from cdlm.experiments.linemod import linemod_jobs
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, steps_done
 from cdlm.experiments.record import carry_out, is_valid, record_of, selections
@@ -837,7 +838,8 @@ def test_shipped_records_are_those_of_jobs_in_the_plan() -> None:
     files = sorted(RUNS.iterdir())
     assert files and all(path.suffix == ".json" for path in files)
     seeds = sorted({int(path.stem.rpartition("_s")[2]) for path in files})
-    planned = {work.name: work.spec for table in TABLE_TASKS for work in jobs(table, seeds)}
+    asked = [*(work for table in TABLE_TASKS for work in jobs(table, seeds)), *linemod_jobs("linemod", seeds)]
+    planned = {work.name: work.spec for work in asked}
     data: dict[tuple[str, str], dict] = {}
     for path in files:
         spec, record = planned[path.stem], read_json(path)
@@ -856,4 +858,4 @@ def test_shipped_results_are_a_list_of_flat_objects() -> None:
     for row in rows:
         assert (row["mean"] is None) == (not row["seeds"]) and (row["std"] is None) == (len(row["seeds"]) < 2)
         assert row["mean"] is None or 0 <= row["mean"] <= 1
-    assert set(TASKS) == {row["task"] for row in rows}
+    assert {*TASKS, LINEMOD} == {row["task"] for row in rows}
