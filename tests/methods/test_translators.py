@@ -9,7 +9,7 @@ from cdlm.data.batches import DomainBatch
 from cdlm.data.domain import Domain, Split
 from cdlm.experiments.translation import WAYS, Approach, as_channels, drawings_of, feed_of, make_translator
 from cdlm.methods.base import Now, draw_noise
-from cdlm.methods.translation import Translation, TranslationConfig, translation_table
+from cdlm.methods.translation import Translation, TranslationConfig, draw_beside, translation_table
 from cdlm.settings import Images, SettingError
 from cdlm.training.loop import Loop, train
 
@@ -59,7 +59,7 @@ def test_a_decoder_draws_the_channels_of_the_source(code: str, drawn: int) -> No
         x = torch.zeros(2, channels, 32, 32)
         assert method.translate(x).shape == (2, drawn, 32, 32)
     other = torch.zeros(2, drawn, 32, 32)
-    assert method.draw_beside(x, other, torch.zeros(2, method.noise[1])).shape == (2, drawn, 32, 32)
+    assert draw_beside(method, x, other, torch.zeros(2, method.noise[1])).shape == (2, drawn, 32, 32)
 
 
 def test_channels_are_repeated_or_dropped() -> None:
