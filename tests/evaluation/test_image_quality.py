@@ -85,7 +85,7 @@ def test_power_of_a_wave_and_of_noise() -> None:
     wave = (2 * math.pi * torch.arange(64.0) / 8).sin().expand(1, 1, 64, 64)
     power = radial_power(wave + 0.5)
     assert power.argmax() == 4 and power[4] / power.sum() > 0.999
-    noise = torch.randn(100, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(50, 2, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(radial_power(noise), torch.ones(16, dtype=torch.float64), atol=0.1, rtol=0)
 
 

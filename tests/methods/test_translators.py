@@ -115,7 +115,7 @@ def test_a_network_that_is_told_the_answers_beats_the_mean_image() -> None:
     source, target = domains()
     way: Approach = WAYS["paired"]
     method = make_translator(way, 4, 32, 3, 1, seed=0)
-    train(method, *feed_of(way, source, target, negative), Loop(60, 0, 8, 60))
+    train(method, *feed_of(way, source, target, negative), Loop(200, 0, 8, 200))
     truth = source.test.images.float() / 127.5 - 1
     mean = (source.train.images.float() / 127.5 - 1).mean(0)
     told, still = (((x - truth) ** 2).mean() for x in (drawings_of(method, target.test.images), mean))
