@@ -159,7 +159,7 @@ CASES = {
         {"--out": OUTS, "--seeds": ["0", *NUMBERS, HUGE], "--size": ["", "huge"], "--root": ["NOWHERE", "FILE"]},
     ),
     "bench data": Case([], {}, {"--device": DEVICES}),
-    "bench step": Case(["--quick"], {}, {"--device": DEVICES, "--out": OUTS}),
+    "bench step": Case(["--quick"], {}, {"--device": DEVICES, "--out": OUTS, "--size": ["27", "128", *NUMBERS]}),
     "bench predict": Case([], {}, {"--device": DEVICES, "--method": NAMES}),
     "bench accuracy": Case([], {0: NAMES[1:]}, SPEC | {"--threshold": ["-1", "2", "", "x", "inf"], "--out": OUTS}),
 }
