@@ -31,6 +31,8 @@
 - ``cdlm.speed``: What things cost, in seconds and in arithmetic, and why.
 - ``cdlm.experiments``: The paper's tables and figures: which runs are behind them, making
   those, and what came out.
+- ``cdlm.widgets``: Things to turn: the moments of a code, the two terms of the bound, the
+  strength of a reversal.
 - ``cdlm.cli``: The command line; it calls what the chapters define.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.

@@ -55,10 +55,15 @@ def of_package(name: str | None) -> bool:
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
+def is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a string and nothing else, such as what is said of a constant."""
+    value = getattr(node, "value", None) if isinstance(node, ast.Expr) else None
+    return isinstance(getattr(value, "value", None), str)
+
+
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     """A block of statements without the string that it begins with, if it does."""
-    first = getattr(body[0], "value", None) if isinstance(body[0], ast.Expr) else None
-    return body[1:] if isinstance(getattr(first, "value", None), str) else body
+    return body[1:] if is_text(body[0]) else body
 
 
 def without_annotations(function: ast.FunctionDef) -> None:
@@ -271,7 +276,8 @@ def read_room(source: str) -> Room:
     for node in body:
         if not isinstance(node, DEFINITIONS):
             imports |= imported(node)
-    parts = [apart(node) for node in body if not isinstance(node, (ast.Import, ast.ImportFrom))]
+    parts = [apart(node) for node in body
+             if not isinstance(node, (ast.Import, ast.ImportFrom)) and not is_text(node)]
     statements = [read_statement(node) for node, _ in parts]
     bound = set().union(*(statement.binds for statement in statements))
     for (node, inner), statement in zip(parts, statements):

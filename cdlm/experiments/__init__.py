@@ -11,12 +11,16 @@
   else as text.
 - ``cdlm.experiments.tables``: Rows of a table from records: with an interval and a word for
   each difference, and the paper's number beside them.
+- ``cdlm.experiments.linemod``: LineMod, renders to photographs: its runs, and its column of
+  Table 2.
 - ``cdlm.experiments.claims``: Claims about tables as comparisons of records, and what the
   records say of each.
 - ``cdlm.experiments.ranks``: Methods ranked over tasks: mean ranks, and from which difference
   on they are told apart.
 - ``cdlm.experiments.findings``: What came out, in sentences that the records bear, or else
   there is an error.
+- ``cdlm.experiments.translation``: The trainings behind Table 4 and Figure 8, and their
+  records.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """

@@ -14,6 +14,7 @@ import torch
 from scipy.special import expit, logit
 
 from cdlm.evaluation.statistics import t_interval
+from cdlm.experiments.linemod import linemod_accuracies, paper_linemod
 from cdlm.experiments.results import paper_value
 from cdlm.experiments.tables import Comparison, compare_rows, row_accuracies, welch_interval
 
@@ -80,10 +81,12 @@ class Judged(NamedTuple):
 
 def findings(claim: Claim, results: Path) -> dict[str, Judged]:
     """What the records say of a claim, task by task, over all seeds of both rows."""
-    ours = row_accuracies(claim.table, results)
+    of_linemod = claim.table == "linemod"
+    ours = linemod_accuracies(results) if of_linemod else row_accuracies(claim.table, results)
     above, below, judged = ours[claim.above], ours[claim.below], {}
     for task in (task for task in above if task in below):
-        reported = [paper_value(claim.table, row, task) for row in (claim.above, claim.below)]
+        reported = [paper_linemod(row) if of_linemod else paper_value(claim.table, row, task)
+                    for row in (claim.above, claim.below)]
         theirs = None if None in reported else reported[0] - reported[1]
         found, inside = compare_rows(above[task], below[task]), None
         if theirs is not None and found.judged:

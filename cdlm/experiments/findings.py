@@ -1,8 +1,8 @@
 """What came out, in sentences that the records bear, or else there is an error.
 
 Generated from book/src/40_cdlm.md, book/src/81_digits.md, book/src/82_fashion.md,
-book/src/83_ablations.md, book/src/84_inside.md, book/src/85_verdicts.md by `make sync`: edit
-there, not here.
+book/src/83_ablations.md, book/src/84_inside.md, book/src/84c_renders.md,
+book/src/85_verdicts.md by `make sync`: edit there, not here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from textwrap import fill
 
 from scipy.stats import binomtest, combine_pvalues, ttest_ind
 
-from cdlm.experiments.paper import PAPER
+from cdlm.experiments.linemod import linemod_accuracies, linemod_runs
+from cdlm.experiments.paper import LINEMOD, PAPER
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS
 from cdlm.experiments.results import paper_value
 from cdlm.experiments.tables import (
@@ -31,6 +32,7 @@ from cdlm.experiments.tables import (
     path_accuracies,
     read_table,
     row_accuracies,
+    told,
 )
 from cdlm.runs.record import metric_values, read_record, read_records
 
@@ -40,6 +42,7 @@ __all__ = [
     "against_the_control",
     "as_stated",
     "at_equal_seconds",
+    "beside",
     "between",
     "both_directions",
     "changed_images",
@@ -53,6 +56,7 @@ __all__ = [
     "faithful_learns_nothing",
     "improved_beside_dann",
     "ingredients_and_seeds",
+    "linemod_column",
     "listed",
     "mixed_and_right",
     "negative_transfer",
@@ -60,6 +64,7 @@ __all__ = [
     "noise_in_the_test_code",
     "paper_missed",
     "partial_modulations",
+    "poses_of_drawings",
     "say",
     "slowdown",
     "stands",
@@ -67,6 +72,7 @@ __all__ = [
     "time_on_record",
     "told_with",
     "weights_matter",
+    "what_drawing_costs",
     "without_consistency",
 ]
 
@@ -519,6 +525,72 @@ def convergence(results: Path) -> str:
         "the control without a decoder, which is not to be told from it at the end "
         f"({100 * end.mean:+.1f} points), ends {times[1]:.0f} times sooner.",
         bool(ahead.all()), end.word == "not distinguishable", times[0] > 5, times[1] > 5)
+
+
+# 84c_renders: The column of LineMod
+
+def beside(row: str, other: str, ours: Mapping[str, Mapping[int, float]],
+           wanted: float = 0.0) -> str:
+    """In words, how far the mean of a row is above another one's, whether that is more than
+    chance, and whether it is ``wanted``."""
+    judged = compare_rows(ours[row], ours[other])
+    if not min(judged.seeds):
+        return f"{row} beside {other}: no runs on record yet."
+    goal = "reached" if judged.mean > wanted else (
+        f"missed by {100 * (wanted - judged.mean):.1f}")
+    way = "above" if judged.mean > 0 else "below"
+    return (f"{row} is {100 * abs(judged.mean):.1f} points {way} {other} ({judged.word}); the "
+            f"goal, more than {100 * wanted:.0f} points above, is {goal}.")
+
+
+def linemod_column(results: Path) -> tuple[str, ...]:
+    """What came out on LineMod, renders to photographs, beside the goals that were set before:
+    20 points above source only, and above DANN."""
+    ours = {row: by_task[LINEMOD] for row, by_task in linemod_accuracies(results).items()}
+    seen = [row for row in ours if ours[row] and row != "target only"]
+    if not seen:
+        return ("LineMod, renders to photographs: no runs on record yet.",)
+    best = max(seen, key=lambda row: mean_of(ours[row]))
+    return (f"LineMod, renders to photographs (one scene of 200 frames, eight objects, "
+            f"a small network and a short training): the highest row is {best}, "
+            f"{told(ours[best])}; the bound, target only, is {told(ours['target only'])}.",
+            beside("CDLM improved", "source only", ours, 0.2),
+            beside("CDLM improved", "DANN", ours),
+            beside("CDLM faithful", f"source only{BARE}", ours, 0.2),
+            beside("CDLM faithful", f"DANN{BARE}", ours),
+            beside("CDLM improved", "no decoder", ours),
+            what_drawing_costs(results))
+
+
+def what_drawing_costs(results: Path) -> str:
+    """Improved CDLM's classifier on the photographs themselves, beside its drawings of them."""
+    paths = path_accuracies(linemod_runs(results)["CDLM improved"])
+    judged = compare_rows(paths["x_t"], paths["x_tilde_t"])
+    return (f"The classifier of CDLM improved reads {told(paths['x_t'])} of the photographs "
+            f"themselves right, and {told(paths['x_tilde_t'])} of what the model draws from "
+            f"them (difference: {judged.word}).")
+
+
+# 84c_renders: The same on LineMod
+
+def poses_of_drawings(measurements: Path) -> tuple[str, ...]:
+    """Whether drawings of one photograph differ in pose by more than those of one render do,
+    read from pixels, for each row and kind of drawing."""
+    said = []
+    for name in ("faithful", "improved"):
+        for record in read_records(measurements, f"poses_linemod_{name}.json").values():
+            for path in ("x_hat", "x_tilde"):
+                seen = {what: {run["seed"]: run["paths"][path]["views"]["pixels"][what]
+                               for run in record["runs"]}
+                        for what in ("trials", "same", "redrawn")}
+                chance = record["runs"][0]["chance"]["render"]
+                judged = compare_rows(seen["trials"], seen["same"])
+                said.append(
+                    f"CDLM {name}, {path}: two drawings of one photograph are read "
+                    f"{mean_of(seen['trials']):.0f} degrees apart, two of one render "
+                    f"{mean_of(seen['same']):.0f} ({judged.word}); a redrawn render is read "
+                    f"{mean_of(seen['redrawn']):.0f} degrees off, chance is {chance:.0f}.")
+    return tuple(said or ["Poses of drawings: no run on LineMod is measured yet."])
 
 
 # 85_verdicts: All in one picture

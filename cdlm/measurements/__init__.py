@@ -11,6 +11,8 @@
   neighbors, shares, and the record of them.
 - ``cdlm.measurements.trust``: Estimates of accuracy without labels, and warnings, of stored
   runs beside the truth.
+- ``cdlm.measurements.poses``: Poses of what a stored run draws, read by the nearest render;
+  and accuracy by how much is visible.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """

@@ -15,16 +15,24 @@ from cdlm.methods.adamatch import AdaMatch, AdaMatchConfig
 from cdlm.methods.base import Method
 from cdlm.methods.cdan import CDAN, CDANConfig
 from cdlm.methods.cdlm import CDLM, CDLMConfig
+from cdlm.methods.cdrd import CDRD, CDRDConfig
+from cdlm.methods.cycada import CyCADA, CyCADAConfig
 from cdlm.methods.dann import DANN, DANNConfig
+from cdlm.methods.datl import DATL, DATLConfig
+from cdlm.methods.ecdrd import ECDRD, ECDRDConfig
+from cdlm.methods.gta import GtA, GtAConfig
 from cdlm.methods.ilada import ILADA, ILADAConfig
 from cdlm.methods.improved import ImprovedCDLM, ImprovedConfig
 from cdlm.methods.mcc import MCC, MCCConfig
 from cdlm.methods.mcd import MCD, MCDConfig
+from cdlm.methods.pixelda import PixelDA, PixelDAConfig
 from cdlm.methods.plain import Plain, PlainConfig
 from cdlm.methods.shot import SHOT, SHOTConfig
 from cdlm.methods.source import SourceConfig, SourceOnly
+from cdlm.methods.stargan import StarGAN, StarGANConfig
 from cdlm.methods.symmnets import SymmNets, SymmNetsConfig
 from cdlm.methods.tpn import TPN, TPNConfig
+from cdlm.methods.unit import UNIT, UNITConfig
 from cdlm.settings import Settings, from_flat, quoted
 
 __all__ = ["METHODS", "Noted", "build_augment", "build_config"]
@@ -68,6 +76,14 @@ METHODS: Mapping[str, tuple[type[Method], type]] = Noted("cdlm.methods.registry.
     "tpn": (TPN, TPNConfig),
     "symmnets": (SymmNets, SymmNetsConfig),
     "ilada": (ILADA, ILADAConfig),
+    "pixelda": (PixelDA, PixelDAConfig),
+    "gta": (GtA, GtAConfig),
+    "cycada": (CyCADA, CyCADAConfig),
+    "unit": (UNIT, UNITConfig),
+    "cdrd": (CDRD, CDRDConfig),
+    "ecdrd": (ECDRD, ECDRDConfig),
+    "datl": (DATL, DATLConfig),
+    "stargan": (StarGAN, StarGANConfig),
 })
 
 

@@ -81,6 +81,7 @@ NO_RESULT: dict[str, Edit] = {
     "a docstring of a class": replacing('"""Encoder (phi), decoder (theta), task classifier', '"""The networks, task classifier'),
     "a docstring of a method": replacing('"""Take the losses of a step, scalars. Waits for nothing."""', '"""Take them."""'),
     "a comment": replacing("reach = student.ppf(", "# Student's\n    reach = student.ppf("),
+    "what is said of a constant": replacing("Accuracies that the paper's Tables 2, 3, 5, 6 and 7 report", "What the paper reports"),
     "headings": lambda code: re.sub(r"^# \d\d[a-z]?_\w+: .*$", "# 20_vae: Elsewhere\n", code, flags=re.M),
     "a line broken elsewhere": replacing("return mu + sigma * (gamma1", "return mu + sigma * (\n        gamma1"),
     "annotations of a function": replacing("values: Tensor, level: float = 0.95) -> Interval:", "values, level=0.95):"),

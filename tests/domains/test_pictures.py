@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from skimage.feature import canny
+from toy_bop import toy_bop
 
 from cdlm.data.archives import DamagedError
 from cdlm.domains.catalog import open_domain, overview

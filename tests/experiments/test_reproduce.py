@@ -33,8 +33,8 @@ from cdlm.cli.experiments import job_line, parse_seeds, summary
 from cdlm.evaluation.selection import RULES
 from cdlm.experiments import plan, queue
 from cdlm.experiments import record as record_module
-from cdlm.experiments.paper import LINEMOD, PAPER, TASKS
 from cdlm.experiments.linemod import linemod_jobs
+from cdlm.experiments.paper import LINEMOD, PAPER, TASKS
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS, Job, Variant, cells, in_color_domain, job, jobs, table_rows
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, steps_done
 from cdlm.experiments.record import carry_out, is_valid, record_of, selections

@@ -10,8 +10,8 @@ import torch
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_bop import toy_bop
 from torch import Tensor
+from toy_bop import toy_bop
 
 from cdlm.domains.catalog import open_domain
 from cdlm.domains.linemod import bop_views, load_surface, render_framed

@@ -10,7 +10,7 @@ from cdlm.methods.base import Now
 from cdlm.methods.cdlm import CDLM, CDLMConfig
 from cdlm.settings import Images
 from cdlm.speed.machine import peak_memory
-from cdlm.speed.size import Kept, count_launches, kept_bytes, size_of
+from cdlm.speed.needs import Kept, count_launches, kept_bytes, size_of
 from cdlm.speed.ways import Way, make_step, random_batch
 
 
