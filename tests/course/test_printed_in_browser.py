@@ -93,14 +93,12 @@ def test_the_pdf_has_bookmarks_and_links_that_lead_somewhere(made: Path) -> None
     reader = PdfReader(made / "book.pdf")
     assert 12 <= len(reader.pages) <= 40
     found = bookmarks(reader.outline)
-    assert [title for level, title in found if level == 2 and title.startswith("5. ")] or \
-        [title for _, title in found if "An adversary" in title]
+    assert any("An adversary" in title for _, title in found)
     assert sum("Exercises" in title for _, title in found) == 1 and found[-1][1] != "Contents"
     count, dead = targets(reader)
     assert count > 30 and dead == []
     text = " ".join(page.extract_text() for page in reader.pages)
     assert paper.UNKNOWN not in reader.pages[1].extract_text() and "Solution to Exercise" in text
-    assert "Error" not in text.split("Further reading")[0][:2000]
 
 
 def test_the_sheet_is_one_page_of_paper(made: Path) -> None:
