@@ -1,8 +1,7 @@
-"""Slides, the book on paper and the figures: what is taken from a page, and that what comes out is whole."""
+"""Slides, the book on paper and the figures: what is taken from a page. What a browser makes of it is tested beside."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import figure_pack
@@ -11,11 +10,8 @@ import pytest
 import slides
 import webpages
 from bs4 import BeautifulSoup
-from conftest import ROOT, copy_of_repository
+from conftest import ROOT
 from disk import ChapterError
-from pages import built_alone, in_a_browser
-from pypdf import PdfReader
-from pypdf.generic import Destination
 
 CODE = '<div class="cell {tags} docutils container"><div class="cell_input"><div class="highlight-python"><div class="highlight">' \
        "<pre>{code}</pre></div></div></div>{output}</div>"
@@ -155,139 +151,3 @@ def test_what_comes_from_others_is_small_and_has_its_license() -> None:
     files = list((ROOT / "book/course/reveal").iterdir())
     assert sum(file.stat().st_size for file in files) < 400_000
     assert "Hakim El Hattab" in (ROOT / "book/course/reveal/LICENSE").read_text(encoding="utf-8")
-
-
-# What a browser makes of it
-
-NAME = "35_adversary"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Slides, figures and a PDF of one chapter, and the cheat sheet."""
-    root = tmp_path_factory.mktemp("course")
-    html, course = built_alone(root / "book", f"{NAME}.ipynb", "cheatsheet.md"), root / "made"
-    slides.make(NAME, html, course)
-    figure_pack.make(NAME, html, course)
-    paper.make(NAME, html, course)
-    paper.sheet(html, course)
-    return course
-
-
-# How far the content of a slide reaches, with all that comes by further keys; a slide has 1280 by 720 pixels.
-REACH = """() => {
-    const body = Reveal.getCurrentSlide().querySelector('.body');
-    const inside = part => part.getBoundingClientRect().right <= Reveal.getCurrentSlide().getBoundingClientRect().right + 1;
-    return {bottom: body.offsetTop + body.scrollHeight, size: parseFloat(body.style.fontSize || '100'),
-            wide: [...body.querySelectorAll('p, pre, table, img, mjx-container')].filter(part => !inside(part)).length,
-            drawn: body.querySelectorAll('mjx-container').length, formulas: body.querySelectorAll('.math').length};
-}"""
-
-
-def on_screen(page: Path) -> tuple[list[dict], list[str]]:
-    """What each slide looks like, and which addresses beside files were asked for or failed."""
-    asked: list[str] = []
-    with webpages.browser() as opened:
-        tab = opened.new_page(viewport={"width": 1280, "height": 720})
-        tab.on("request", lambda request: asked.append(request.url) if not request.url.startswith(("file:", "data:")) else None)
-        tab.on("requestfailed", lambda request: asked.append(request.url))
-        tab.goto(page.as_uri())
-        tab.wait_for_selector("html[data-ready=yes]", timeout=180_000)
-        seen = []
-        for number in range(tab.evaluate("Reveal.getTotalSlides()")):
-            tab.evaluate("number => Reveal.slide(number)", number)
-            seen.append(tab.evaluate(REACH))
-    return seen, asked
-
-
-def targets(reader: PdfReader) -> tuple[int, list[str]]:
-    """How many links within a PDF there are, and those that lead nowhere."""
-    known, count, dead = set(reader.named_destinations), 0, []
-    for page in reader.pages:
-        for link in page.get("/Annots", []):
-            link = link.get_object()
-            place = link.get("/Dest") or link.get("/A", {}).get("/D")
-            if link.get("/Subtype") == "/Link" and place is not None:
-                count += 1
-                dead += [place] if isinstance(place, str) and place not in known and f"/{place}" not in known else []
-    return count, dead
-
-
-def bookmarks(outline: list, level: int = 1) -> list[tuple[int, str]]:
-    """Level and title of each bookmark."""
-    found = []
-    for entry in outline:
-        found += [(level, str(entry.title))] if isinstance(entry, Destination) else bookmarks(entry, level + 1)
-    return found
-
-
-class TestInABrowser:
-    pytestmark = in_a_browser
-
-    def test_slides_show_all_they_have_and_ask_no_network(self, made: Path) -> None:
-        seen, asked = on_screen(made / f"slides/{NAME}.html")
-        assert asked == [] and len(seen) > 15
-        assert [(number, slide) for number, slide in enumerate(seen) if slide["bottom"] > 702 or slide["wide"]] == []
-        assert min(slide["size"] for slide in seen) >= 55, "not smaller than what can be read"
-        assert all(slide["drawn"] >= slide["formulas"] for slide in seen) and sum(slide["formulas"] for slide in seen) > 10
-
-    def test_the_pdf_has_bookmarks_and_links_that_lead_somewhere(self, made: Path) -> None:
-        reader = PdfReader(made / "book.pdf")
-        assert 12 <= len(reader.pages) <= 40
-        found = bookmarks(reader.outline)
-        assert [title for level, title in found if level == 2 and title.startswith("5. ")] or \
-            [title for _, title in found if "An adversary" in title]
-        assert sum("Exercises" in title for _, title in found) == 1 and found[-1][1] != "Contents"
-        count, dead = targets(reader)
-        assert count > 30 and dead == []
-        text = " ".join(page.extract_text() for page in reader.pages)
-        assert paper.UNKNOWN not in reader.pages[1].extract_text() and "Solution to Exercise" in text
-        assert "Error" not in text.split("Further reading")[0][:2000]
-
-    def test_the_sheet_is_one_page_of_paper(self, made: Path) -> None:
-        page, = PdfReader(made / "cheatsheet.pdf").pages
-        width, height = (float(side) / 72 * 25.4 for side in page.mediabox[2:])
-        assert abs(width - 210) < 1 and abs(height - 297) < 1
-        text = page.extract_text()
-        assert all(word in text for word in ("Four codes", "Five losses", "Who is reached", "Defaults"))
-
-    def test_every_figure_is_a_file_and_a_page(self, made: Path) -> None:
-        index = BeautifulSoup((made / "figures/index.html").read_bytes(), "html.parser")
-        figures = index.select("figure")
-        assert len(figures) >= 4
-        for figure in figures:
-            assert figure.img["alt"] and (made / "figures" / figure.img["src"]).exists()
-            page, = PdfReader(made / f"figures/{figure['id']}.pdf").pages
-            assert float(page.mediabox.width) > 100 and page["/Resources"]
-
-
-@pytest.mark.slow
-class TestTheWhole:
-    pytestmark = in_a_browser
-
-    def test_make_course_makes_all_of_it(self, tmp_path: Path) -> None:
-        """In a copy of the repository, by the commands that a teacher types, with what is installed here."""
-        import subprocess
-        import sys
-
-        copy = copy_of_repository(tmp_path / "a course")
-        programs = Path(sys.executable).parent
-        (copy / ".venv").mkdir()
-        (copy / ".venv" / programs.name).symlink_to(programs, target_is_directory=True)
-        for stamp in (".made", ".book", ".all"):
-            (copy / ".venv" / stamp).touch()
-        run = subprocess.run(["make", "course"], cwd=copy, capture_output=True, text=True, timeout=7200)
-        assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-        course = copy / "_build/course"
-        texts = {path.stem for path in (ROOT / "book/src").glob("*.md")}
-        assert {path.stem for path in (course / "slides").glob("*.html")} == texts | {"index"}
-        assert len(list((course / "student").glob("*.ipynb"))) >= 6
-        figures = BeautifulSoup((course / "figures/index.html").read_bytes(), "html.parser").select("figure")
-        assert len(figures) > 150 and all((course / f"figures/{figure['id']}.pdf").exists() for figure in figures)
-        assert all(figure.img["alt"] for figure in figures if not re.fullmatch(r"[a-z_]+", figure["id"]))
-        reader = PdfReader(course / "book.pdf")
-        found = bookmarks(reader.outline)
-        assert 400 < len(reader.pages) < 2000 and len(found) > 400
-        count, dead = targets(reader)
-        assert count > 2000 and dead == []
-        assert len(PdfReader(course / "cheatsheet.pdf").pages) == 1
