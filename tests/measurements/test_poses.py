@@ -34,6 +34,7 @@ from cdlm.measurements.poses import (
     seen_rotation,
     spread_in_pixels,
     turn_between,
+    views_of,
     visible_record,
 )
 from cdlm.methods.cdlm import CDLM, CDLMConfig
@@ -142,11 +143,12 @@ def test_the_measure_says_same_for_one_pose_and_differ_for_several(toys: tuple[P
     chosen = torch.randint(10, (len(held.images), 6), generator=seeded(1)) + 10 * held.labels[:, None]
     apart = held.images[chosen]
     model = CDLM(CDLMConfig.of(width=4), Images(channels=3, size=SIZE, classes=2)).eval()
-    found = pose_numbers(model, held, held, {"same": alike, "trials": apart}, gallery)["pixels"]
+    known = views_of(model, gallery.images)
+    found = pose_numbers(model, held, held, {"same": alike, "trials": apart}, gallery, known)["pixels"]
     truth = pair_turns(held.rotations[chosen]).mean().item()
     assert found["same"] < 0.5 * found["trials"]
     assert found["trials"] == pytest.approx(truth, rel=0.25)
-    swapped = pose_numbers(model, held, held, {"same": apart, "trials": alike}, gallery)["pixels"]
+    swapped = pose_numbers(model, held, held, {"same": apart, "trials": alike}, gallery, known)["pixels"]
     assert (swapped["same"], swapped["trials"]) == (found["trials"], found["same"])
     assert found["redrawn"] < 0.5 * found["query"], "the drawings of the queries are of other poses here"
 
