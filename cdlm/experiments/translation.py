@@ -40,7 +40,7 @@ from cdlm.methods.translation import (
 from cdlm.provenance import provenance
 from cdlm.runs.record import read_records
 from cdlm.runs.run import data_checksums
-from cdlm.settings import Images
+from cdlm.settings import Images, flat
 from cdlm.training.callbacks import CsvLog
 from cdlm.training.checkpoints import read_checkpoint
 from cdlm.training.loop import Loop, train
@@ -329,7 +329,7 @@ def mapping_record(job: TranslationJob, folder: Path) -> dict:
     task, way, how = MAPPINGS[job.mapping], WAYS[job.way], SIZES_OF[job.profile]
     source, target = (cut_short(open_domain(name), how["tested"])
                       for name in (task.source, task.target))
-    log, seconds = [], 0.0
+    log, seconds, config = [], 0.0, {}
     if way.method is None:
         found = {"quality": anchors_of(source, target)} | (readings(
             source, target, None, how["classifier"], job.seed) if source.classes else {})
@@ -341,11 +341,12 @@ def mapping_record(job: TranslationJob, folder: Path) -> dict:
                     channels_last=True, checkpoint=kept, checkpoint_every=every)
         log = train(method, *feed_of(way, source, target, task.pair), loop,
                     [CsvLog(folder / "log.csv")])
-        seconds = read_checkpoint(kept).seconds
+        seconds, config = read_checkpoint(kept).seconds, flat(method.config)
         method.to(memory_format=torch.contiguous_format)
         held_out_sheet(method, source, target, folder / "sheet.png")
         found = measured(method, source, target, how["classifier"], job.seed)
-    return {"measured": "translation", "asked": job.asked, **short(found), "log": short(log),
+    return {"measured": "translation", "asked": job.asked, "config": config, **short(found),
+            "log": short(log),
             "images": [len(source.train), len(target.train), len(target.test)],
             "seconds": round(seconds, 1), "selection": "last iteration",
             "data": data_checksums(source, target), "provenance": provenance("cpu")}

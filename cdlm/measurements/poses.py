@@ -172,16 +172,15 @@ def views_of(model: Method, images: Tensor) -> dict[str, Tensor]:
 
 
 def pose_numbers(model: Method, renders: Posed, queries: Posed, drawn: Mapping[str, Tensor],
-                 gallery: Posed) -> dict[str, dict[str, float]]:
+                 gallery: Posed, known: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     """Angles in degrees that the nearest render of ``gallery`` reads, by view.
 
-    ``drawn`` are the ``renders`` ("same") and the ``queries`` ("trials") drawn several times
+    ``known`` are the views of the gallery, as ``views_of`` gives them. ``drawn`` are the ``renders`` ("same") and the ``queries`` ("trials") drawn several times
     (N, G, C, H, W). "reading" is the error on the renders themselves, "redrawn" on their
     drawings, "query" on those of the queries; "same" and "trials" are the angles between two
     drawings of one image.
     """
-    known, numbers = views_of(model, gallery.images), {}
-    plain = views_of(model, renders.images)
+    plain, numbers = views_of(model, renders.images), {}
     for view in known:
         found = {"reading": turn_between(read_poses(plain[view], renders.labels, known[view],
                                                     gallery), renders.rotations).mean()}
@@ -284,11 +283,12 @@ def pose_record(folder: Path, count: int = 100, times: int = 8) -> dict:
     renders, queries = (posed_among(posed, kept, count) for posed in (renders, queries))
     same = draw_times(model, renders.images, target.train.images, "source", times)
     trials = draw_times(model, queries.images, source.train.images, "target", times)
-    found = {}
+    known, found = views_of(model, gallery.images), {}
     for path in trials:
         drawn = {"same": same[path], "trials": trials[path]}
         read = predict(model.classifier, trials[path].flatten(0, 1))
-        found[path] = {"views": pose_numbers(model, renders, queries, drawn, gallery),
+        found[path] = {"views": pose_numbers(model, renders, queries, drawn, gallery,
+                                             known),
                        "pixels": {name: round(spread_in_pixels(x), 4)
                                   for name, x in drawn.items()},
                        "read right": accuracy(read, queries.labels.repeat_interleave(times))}

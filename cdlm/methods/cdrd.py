@@ -16,6 +16,7 @@ from cdlm.methods.base import Learner, Method, Now, Round
 from cdlm.methods.coupled import CoupledDiscriminator, DrawingConfig, by_adam, coupled_decoder
 from cdlm.methods.generators import fooling_loss
 from cdlm.model.losses import adversarial_loss
+from cdlm.model.networks import ungrouped
 from cdlm.settings import Amount, Images, Length
 
 __all__ = ["CDRD", "CDRDConfig", "named_losses", "one_hot"]
@@ -28,12 +29,16 @@ class CDRDConfig(DrawingConfig):
     """Settings of CDRD; the authors' program is that for digits (Liu et al., 2018).
 
     They train for 10,000 epochs of 2,000 images in batches of 32 with a rate of 8e-5 that
-    stays, the first moment of Adam at 0.5, networks without normalization, and more than thirty
-    times as wide.
+    stays, the first moment of Adam at 0.5, networks without normalization, and a generator
+    that begins with 1024 channels.
     """
 
     latent: Length = 100                # of the part of a code that has no name; theirs
     attribute: Amount = 1.0             # lambda, weight of L_dis; theirs
+
+    def conflict(self) -> str:
+        """A width that cannot be normalized in groups, where there is no encoder."""
+        return ungrouped(self.width, 2)
 
 
 class CDRD(Method):
