@@ -102,7 +102,8 @@ def test_an_object_at_the_edge_is_seen_from_aside() -> None:
     assert torch.allclose(seen @ seen.transpose(1, 2), torch.eye(3), atol=1e-5)
     assert turn_between(seen, rotation).tolist() == pytest.approx([45] * 3, abs=0.01)
     # a camera that turns to the right by 45 degrees has the object ahead, and sees `seen`
-    turned = about(1, -45) if torch.allclose(about(1, -45) @ shift[0], torch.tensor([0, 0, 300 * 2**0.5]), atol=1e-2) else about(1, 45)
+    ahead = torch.allclose(about(1, -45) @ shift[0], torch.tensor([0, 0, 300 * 2**0.5]), atol=1e-2)
+    turned = about(1, -45) if ahead else about(1, 45)
     assert torch.allclose(turned @ shift[0], torch.tensor([0, 0, 300 * 2**0.5]), atol=1e-2)
     assert torch.allclose(turned @ rotation, seen, atol=1e-5)
 

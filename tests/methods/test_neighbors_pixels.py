@@ -53,7 +53,9 @@ def noise(method: OnFeatures, size: int = 8) -> Tensor:
     return draw_noise(method, size, generator(2), torch.float64)
 
 
-def step(method: OnFeatures, round_: str, progress: float = 0.7, batch: DomainBatch | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+def step(
+    method: OnFeatures, round_: str, progress: float = 0.7, batch: DomainBatch | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     return method(batch or pair(), noise(method), Now(progress, round_))
 
 
@@ -100,7 +102,8 @@ DRAWS = {"to_target", "to_source"}
     ("gta", "draw", {"fooling": {"generator"}, "drawn class": {"generator"}}),
     ("gta", "read", {"task": READS, "source part": {"encoder"}, "target part": {"encoder"}}),
     ("cycada", "draw", {"to target": {"to_target"}, "to source": {"to_source"}, "cycle": DRAWS, "semantic": DRAWS}),
-    ("cycada", "judge", {"judge target": {"judge_t"}, "judge source": {"judge_s"}, "source": {"teacher"}, "domain": {"discriminator"}}),
+    ("cycada", "judge", {"judge target": {"judge_t"}, "judge source": {"judge_s"}, "source": {"teacher"},
+                         "domain": {"discriminator"}}),
     ("cycada", "read", {"task": READS, "feature": READS}),
 ])  # fmt: skip
 def test_each_loss_reaches_its_networks(name: str, round_: str, expected: dict) -> None:
@@ -451,7 +454,7 @@ def test_judges_see_the_pool() -> None:
 
 
 @pytest.mark.parametrize("progress, bias, counts", [(0.7, 0.0, True), (0.4, 0.0, False), (0.7, 9.0, False)])
-def test_features_are_moved_late_and_only_where_their_judge_is_right_often_enough(progress: float, bias: float, counts: bool) -> None:
+def test_features_are_moved_late_and_only_where_their_judge_is_right_often(progress: float, bias: float, counts: bool) -> None:
     """A judge that says "source" to all is right in half of the cases."""
     class Told(nn.Module):
         """Right about the first batch and the second one; with a bias, about the first one alone."""
