@@ -212,7 +212,9 @@ NEIGHBORS: list[TableRow] = [
     *(row for row in COMPARISON if row[1] == "improved"),
     *((name, "neighbor", Variant(f"neighbor-{method}", method)) for name, method in (
         ("CDAN+E", "cdan"), ("TPN", "tpn"), ("SymmNets-V2", "symmnets"), ("ILA-DA", "ilada"),
-        ("MCC", "mcc"), ("SHOT", "shot"), ("AdaMatch", "adamatch"))),
+        ("MCC", "mcc"), ("SHOT", "shot"), ("AdaMatch", "adamatch"), ("PixelDA", "pixelda"),
+        ("GtA", "gta"), ("CyCADA", "cycada"), ("UNIT", "unit"), ("CDRD", "cdrd"),
+        ("E-CDRD", "ecdrd"), ("DATL", "datl"), ("StarGAN", "stargan"))),
 ]
 
 

@@ -175,10 +175,10 @@ def pose_numbers(model: Method, renders: Posed, queries: Posed, drawn: Mapping[s
                  gallery: Posed, known: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     """Angles in degrees that the nearest render of ``gallery`` reads, by view.
 
-    ``known`` are the views of the gallery, as ``views_of`` gives them. ``drawn`` are the ``renders`` ("same") and the ``queries`` ("trials") drawn several times
-    (N, G, C, H, W). "reading" is the error on the renders themselves, "redrawn" on their
-    drawings, "query" on those of the queries; "same" and "trials" are the angles between two
-    drawings of one image.
+    ``known`` are the views of the gallery, as ``views_of`` gives them. ``drawn`` are the
+    ``renders`` ("same") and the ``queries`` ("trials") drawn several times (N, G, C, H, W).
+    "reading" is the error on the renders themselves, "redrawn" on their drawings, "query" on
+    those of the queries; "same" and "trials" are the angles between two drawings of one image.
     """
     plain, numbers = views_of(model, renders.images), {}
     for view in known:
