@@ -218,10 +218,10 @@ def print_page(opened, page: Path, pdf: Path, **options: object) -> list[str]:
     return wide
 
 
-def make(chapter: str, html: Path, course: Path) -> Path:
+def make(chapter: str, html: Path, course: Path) -> tuple[Path, list[str]]:
     """Print all pages whose name contains ``chapter`` to one PDF, twice: the first time tells the numbers of pages.
 
-    Raises ChapterError, the file being there to look at, where something is wider than the column.
+    Returns the file, and what is wider than the column.
     """
     ship(html, course)
     footer = {"display_header_footer": True, "header_template": "<span></span>", "footer_template": NUMBERED}
@@ -233,9 +233,7 @@ def make(chapter: str, html: Path, course: Path) -> Path:
             wide = print_page(opened, source, pdf, **footer)
             numbers = page_numbers(pdf, {page.name for page in pages} | {"solutions"})
     source.unlink()
-    if wide:
-        raise ChapterError(f"{len(wide)} things are wider than the column of {pdf.name}: {'; '.join(wide[:5])}")
-    return pdf
+    return pdf, wide
 
 
 def sheet(html: Path, course: Path) -> Path:
@@ -258,8 +256,11 @@ def main() -> int:
     parser.add_argument("chapter", nargs="?", default="", help="part of its name; the whole book if left out")
     try:
         chapter = parser.parse_args().chapter
-        for pdf in [make(chapter, HTML, COURSE), *([] if chapter else [sheet(HTML, COURSE)])]:
-            print(f"{pdf}: {len(PdfReader(pdf).pages)} pages")
+        pdf, wide = make(chapter, HTML, COURSE)
+        for file in [pdf] if chapter else [pdf, sheet(HTML, COURSE)]:
+            print(f"{file}: {len(PdfReader(file).pages)} pages")
+        for part in wide:
+            print(f"wider than the column: {part}", file=sys.stderr)
     except ChapterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
