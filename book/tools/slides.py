@@ -6,7 +6,8 @@ What is on them follows from the text:
 - of each section its heading, its first paragraph, and its numbered formulas, or the first formula if none has a number;
 - the first cell of at most 15 lines that is not folded and does more than import, with what it prints: below the paragraph, or
   on a slide of its own where there are formulas;
-- on slides of their own, under the same heading: definitions and theorems, figures with their captions, tables;
+- on slides of their own, under the same heading: definitions and theorems, figures with their captions, tables of at most 12
+  rows;
 - the summary as a whole, and each question of the self-check, whose answer comes with the next key;
 - everything else of a section as notes for the speaker (key S).
 
@@ -34,6 +35,7 @@ from webpages import COURSE, HTML, Page, math_scripts, read_pages, ship
 LEFT_OUT = ("Exercises", "Further reading", "References")
 WHOLE = ("Summary",)
 SHORT = 15      # lines of code that can be read from the last row
+ROWS = 12       # of a table
 FRAME = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -154,10 +156,15 @@ def question(fieldset: Tag, title: Tag) -> str:
                  f'<p class="fragment">{why}</p>', kind="question")
 
 
+def fits(part: Tag) -> bool:
+    """Whether a table or a printed text can be read when it is on one slide."""
+    return len(part.select("tr")) <= ROWS and all(len(pre.get_text().splitlines()) <= SHORT for pre in part.select("pre"))
+
+
 def code_and_text(cell: Tag) -> list[Tag]:
     """Code of a cell and what it prints; figures have slides of their own."""
     parts = [code_of(cell).find_parent("div", class_="highlight")] if code_of(cell) is not None else []
-    return parts + cell.select(":scope > .cell_output > .output")
+    return parts + list(filter(fits, cell.select(":scope > .cell_output > .output")))
 
 
 def section_slides(section: Tag) -> Iterator[str]:
@@ -181,7 +188,7 @@ def section_slides(section: Tag) -> Iterator[str]:
             yield question(part, title)
         elif "proof" in classes(part) and "admonition" in classes(part):
             yield slide(title, part)
-        elif part.name == "div" and "pst-scrollable-table-container" in classes(part) or part.name == "table":
+        elif fits(part) and (part.name == "table" or "pst-scrollable-table-container" in classes(part)):
             yield slide(title, part)
         elif part in codes and not (part in beside and paragraphs):
             yield slide(title, *code_and_text(part))

@@ -24,7 +24,8 @@ COURSE = ROOT / "_build/course"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MATHJAX = ("tex-chtml.js", "input/tex", "output/chtml")     # of many ways to draw formulas, this one
 # Of no use but on a screen, or of no use without the rest of the page.
-ON_SCREEN_ONLY = "a.headerlink, script, style, link, button, canvas, iframe, video, noscript, svg.sd-octicon, div.toctree-wrapper"
+ON_SCREEN_ONLY = ("a.headerlink, script, style, link, button, canvas, iframe, video, noscript, select, textarea, input[type=range],"
+                  " input[type=checkbox], svg.sd-octicon, div.toctree-wrapper")
 
 
 class Page(NamedTuple):

@@ -29,7 +29,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     html, course = built_alone(root / "book", f"{NAME}.ipynb", "cheatsheet.md"), root / "made"
     slides.make(NAME, html, course)
     figure_pack.make(NAME, html, course)
-    paper.make(NAME, html, course)
+    assert paper.make(NAME, html, course)[1] == [], "wider than the column"
     paper.sheet(html, course)
     return course
 
@@ -126,6 +126,7 @@ def test_make_course_makes_all_of_it(tmp_path: Path) -> None:
     installed = [f"VENV={sys.prefix}", *(f"--assume-old={sys.prefix}/{stamp}" for stamp in stamps)]
     run = subprocess.run(["make", "course", *installed], cwd=copy, capture_output=True, text=True, timeout=7200)
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert "wider than the column" not in run.stderr
     course = copy / "_build/course"
     texts = {path.stem for path in (ROOT / "book/src").glob("*.md")}
     assert {path.stem for path in (course / "slides").glob("*.html")} == texts | {"index"}

@@ -89,7 +89,7 @@ def test_chapters_run_where_only_their_install_cell_has_run(
 ) -> None:
     variables = environment(repository, tmp_path / "kernels")
     python = fresh(tmp_path, variables)
-    assert subprocess.run([python, "-c", "import cdlm"], env=variables, capture_output=True).returncode == 1
+    assert subprocess.run([python, "-c", "import cdlm"], cwd=tmp_path, env=variables, capture_output=True).returncode == 1
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "kernels"))
     failed = {}
     for text in chapters():
@@ -106,5 +106,6 @@ def test_chapters_run_where_only_their_install_cell_has_run(
         except Exception as error:  # whatever a cell raises
             failed[text.stem] = str(error)[-600:]
     assert failed == {}
-    found = subprocess.run([python, "-c", "import cdlm; print(cdlm.__file__)"], env=variables, capture_output=True, text=True)
+    words = [python, "-c", "import cdlm; print(cdlm.__file__)"]
+    found = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True)
     assert str(tmp_path / "venv") in found.stdout
