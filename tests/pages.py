@@ -71,6 +71,8 @@ def barriers(tab) -> list[str]:
         tab.evaluate("mode => Object.assign(document.documentElement.dataset, {theme: mode, mode})", mode)
         tab.wait_for_timeout(300)           # colors change slowly
         answer = Axe().run(tab, options={"runOnly": rules, "resultTypes": ["violations"], "preload": False}).response
-        found += [f"{mode}: {fault['id']}: {' '.join(map(str, node['target']))}: {' '.join((node.get('failureSummary') or '').split())}"
-                  for fault in answer["violations"] for node in fault["nodes"]]
+        for fault in answer["violations"]:
+            for node in fault["nodes"]:
+                why = " ".join((node.get("failureSummary") or "").split())
+                found.append(f"{mode}: {fault['id']}: {' '.join(map(str, node['target']))}: {why}")
     return found
