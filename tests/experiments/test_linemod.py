@@ -164,7 +164,7 @@ def test_findings_say_how_far_a_goal_was_missed(tmp_path: Path) -> None:
     said = "\n".join(findings.linemod_column(tmp_path))
     assert "the highest row is CDLM improved, 0.510 ± 0.010 (3)" in said
     assert "CDLM improved is 10.0 points above source only (above); the goal, more than 20 points above, is missed by 10.0." in said
-    assert "CDLM improved is 6.0 points above DANN (above); the goal, more than 0 points above, is reached." in said
+    assert "CDLM improved is 6.0 points above DANN (above); the goal, above it, is reached." in said
     assert "CDLM faithful beside DANN without augmentation: no runs on record yet." in said
     assert "Of held-out renders the rows read 0.000 (source only) to 0.000 (source only) right; at this length" in said
     assert "reads 0.510 ± 0.010 (3) of the photographs themselves right, and 0.510 ± 0.010 (3) of what the model draws" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def about(axis: int, degrees: float) -> Tensor:
 def toys() -> tuple[Posed, Posed]:
     """A gallery and held-out renders of two objects that no turn brings back."""
     parts = []
-    for extents, place in (((60, 14, 14), (0, 20, 0)), ((30, 30, 10), (0, 0, 25))):
+    for extents, place in (((60, 14, 14), (20, 18, 0)), ((40, 30, 10), (12, 8, 18))):
         body, knob = trimesh.creation.box(extents), trimesh.creation.icosphere(radius=12).apply_translation(place)
         body.visual.vertex_colors, knob.visual.vertex_colors = (0, 120, 250, 255), (250, 160, 0, 255)
         parts.append(surface_of(trimesh.util.concatenate([body, knob]), 6000))
@@ -81,7 +82,7 @@ def toys() -> tuple[Posed, Posed]:
 def test_the_angle_between_two_poses_is_that_of_the_turn_between_them(axis: int, degrees: float, seed: int) -> None:
     start, _ = torch.linalg.qr(torch.randn(3, 3, generator=seeded(seed)))
     start = start * torch.linalg.det(start)
-    assert turn_between(start, about(axis, degrees) @ start).item() == pytest.approx(degrees, abs=0.05)
+    assert turn_between(start, about(axis, degrees) @ start).item() == pytest.approx(degrees, abs=0.1)
 
 
 def test_pairs_of_a_query_are_averaged() -> None:
@@ -244,9 +245,9 @@ def test_photographs_have_the_poses_of_their_annotations(linemod: tuple) -> None
 
 def test_other_photographs_than_annotated_are_refused(linemod: tuple) -> None:
     root, source, target = linemod
-    target.test.labels[:] = 1 - target.test.labels
+    other = replace(target, test=replace(target.test, labels=1 - target.test.labels))
     with pytest.raises(RunError, match="the photographs are not those of"):
-        linemod_posed(root, source, target)
+        linemod_posed(root, source, other)
 
 
 def test_records_of_a_run_hold_numbers_only(linemod: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
