@@ -62,7 +62,8 @@ def moments_beside(gamma1: float, gamma2: float, sigma_s: float, mu_h: float, si
     """
     s, m, d, m_t, d_t = torch.tensor([sigma_s, mu_h, sigma_h, mu_t, sigma_t],
                                      dtype=torch.float64)
-    sigma, short_sigma = modulated_sigma(s, d, gamma1, gamma2), simplified_sigma(s, d_t, gamma1)
+    sigma = modulated_sigma(s, d, gamma1, gamma2)
+    short_sigma = simplified_sigma(s, d_t, gamma1)
     found = {"mean": modulated_mean(0 * s, s, m, gamma1), "sigma": sigma,
              "short_mean": simplified_mean(0 * s, m_t, gamma1), "short_sigma": short_sigma,
              "mean_error": simplified_mean_error(m_t, s, m, gamma1),
@@ -99,7 +100,8 @@ def draw_modulation(gamma1: float = 1.0, gamma2: float = 0.1, sigma_s: float = 1
     arguments are those of ``moments_beside`` and of ``code_density``."""
     found = moments_beside(gamma1, gamma2, sigma_s, mu_h, sigma_h, mu_t, sigma_t)
     z, least = torch.linspace(-1.5, 4.5, 1201, dtype=torch.float64), 0.02
-    drawn = code_density(z, shape, gamma1, max(gamma2, least / sigma_s), sigma_s, mu_h, sigma_h)
+    noise = max(gamma2, least / sigma_s)
+    drawn = code_density(z, shape, gamma1, noise, sigma_s, mu_h, sigma_h)
     _, ax = plt.subplots(figsize=(6.4, 2.6), layout="constrained")
     ax.fill_between(z, drawn, color=MIXED_COLOR, alpha=0.4, label="code")
     for name, mean, sigma, color, style in (
@@ -127,8 +129,8 @@ def loop_log_likelihood(z: Tensor, point: str) -> Tensor:
 
 
 def bound_terms(mean: float, std: float, point: str) -> dict[str, float]:
-    """Reconstruction, price, ELBO, gap and evidence in nats of q = N(mean, std^2), ``std`` > 0,
-    for point "A" or "B" of the loop."""
+    """Reconstruction, price, ELBO, gap and evidence in nats of q = N(mean, std^2), where
+    ``std`` > 0, for point "A" or "B" of the loop."""
     nodes, weights = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(8))
     likelihood = loop_log_likelihood(mean + std * nodes, point)
     reconstruction = float(weights @ likelihood / weights.sum())
@@ -223,8 +225,8 @@ def draw_reversal(strength: float = 0.2, step: int = 40) -> None:
 
 def turned(draw: Callable[..., None],
            controls: dict[str, tuple[float, float, float, float] | list[str]]) -> Any:
-    """The figure that ``draw`` draws, below a slider (lowest, highest, step, start) or a choice
-    (a list of words) for each of its arguments; a widget for a notebook to display.
+    """The figure that ``draw`` draws, below a slider (lowest, highest, step, start) or a
+    choice (a list of words) for each of its arguments; a widget for a notebook to display.
 
     Without ipywidgets it draws once, warns, and returns None.
     """

@@ -12,7 +12,7 @@ from typing import Annotated
 import torch
 import typer
 
-from cdlm.cli.bench import bench_accuracy_command, bench_data_command, bench_step_command
+from cdlm.cli.bench import bench_accuracy_command, bench_any_step_command, bench_data_command
 from cdlm.cli.common import clear_errors, tell
 from cdlm.cli.data import (
     data_fetch_command,
@@ -20,7 +20,7 @@ from cdlm.cli.data import (
     data_list_command,
     data_shift_command,
 )
-from cdlm.cli.experiments import measure_command, reproduce_command, results_command
+from cdlm.cli.experiments import all_results_command, measure_command, reproduce_any_command
 from cdlm.cli.export import export_command
 from cdlm.cli.predict import bench_predict_command, predict_command, translate_command
 from cdlm.cli.report import report_command
@@ -110,8 +110,8 @@ COMMANDS = {
     "export": export_command,
     "doctor": doctor_command,
     "ledger": ledger_command,
-    "reproduce": reproduce_command,
-    "results": results_command,
+    "reproduce": reproduce_any_command,
+    "results": all_results_command,
     "report": report_command,
 }
 
@@ -124,7 +124,7 @@ DATA_COMMANDS = {
 }
 BENCH_COMMANDS = {
     "data": bench_data_command,
-    "step": bench_step_command,
+    "step": bench_any_step_command,
     "accuracy": bench_accuracy_command,
     "predict": bench_predict_command,
 }

@@ -28,11 +28,13 @@ from cdlm.speed.feeding import bench_data
 from cdlm.speed.ladder import measure_step, step_table
 from cdlm.speed.machine import load_of_machine
 from cdlm.speed.race import measure_race, race_line
+from cdlm.speed.sizes import measure_sizes, sizes_table
 
 __all__ = [
     "OUT_OPTION",
     "accuracy_table",
     "bench_accuracy_command",
+    "bench_any_step_command",
     "bench_data_command",
     "bench_step_command",
     "check_place",
@@ -145,3 +147,28 @@ def bench_data_command(
          if as_json else f"{facts['images_per_s']} images/s, {facts['over_dataloader']} "
          f"times a DataLoader ({facts['dataloader_images_per_s']}), "
          f"{facts['fraction_of_step']:.2%} of a training step; {facts['device']}")
+
+
+def bench_any_step_command(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps")] = "cpu",
+    quick: Annotated[bool, typer.Option("--quick", help="fewer ways and sizes, "
+                                        "less than a minute")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="also compiled networks; "
+                                           "compiling takes minutes")] = False,
+    size: Annotated[int, typer.Option(help="pixels; 32 or 64 are compared with 28")] = 28,
+    out: Annotated[Path | None, OUT_OPTION] = None,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+) -> None:
+    """Measure a training step, fused and as printed, in several ways, against what the machine
+    could do; or how its speed changes with the size of images."""
+    if size == 28:
+        bench_step_command(device, quick, compiled, out, as_json)
+        return
+    with clear_errors():
+        if size not in (32, 64) or compiled:
+            raise RunError("--size is 28, 32 or 64, and goes without --compiled")
+        check_place(out)
+        facts = measure_sizes((28, size), rounds=2 if quick else 6,
+                              device=choose_device(device))
+        keep_record(facts, out)
+    tell(json_text(facts) if as_json else sizes_table(facts))

@@ -7,6 +7,7 @@ there, not here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,13 @@ from cdlm.experiments.plan import BUDGETS, FIGURE_TASKS, TABLE_TASKS, Job, jobs
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
 from cdlm.experiments.record import is_valid
 from cdlm.experiments.results import result_rows
+from cdlm.experiments.translation import (
+    TRANSLATED,
+    jobs_left,
+    make_records,
+    table4_cells,
+    translation_jobs,
+)
 from cdlm.files import RunError, json_text, need_place, write_json
 from cdlm.measurements.drawings import measure_translations
 from cdlm.measurements.maps import measure_confusion, measure_maps
@@ -42,9 +50,13 @@ from cdlm.settings import quoted
 __all__ = [
     "MEASUREMENTS",
     "MOST_SEEDS",
+    "TRANSLATIONS_FOLDER",
+    "all_results_command",
     "job_line",
+    "make_translations",
     "measure_command",
     "parse_seeds",
+    "reproduce_any_command",
     "reproduce_command",
     "results_command",
     "summary",
@@ -200,3 +212,58 @@ def measure_command(
         write_json(out, found)
         note_unchecked(folders)
     tell(f"{out}: {what} of {len(folders)} runs")
+
+
+TRANSLATIONS_FOLDER = Path("book/results/translations")
+
+
+def make_translations(what: str, seeds: str, profile: str, results: Path | None,
+                      work: Path | None, listed: bool, number: int | None) -> str:
+    """Make, or list, the records behind Table 4 or Figure 8; what to tell. Raises RunError if
+    one failed, and for what there is not."""
+    folders = work or cache_root() / "translations" / profile
+    results = results or (TRANSLATIONS_FOLDER if profile == "full" else folders / "records")
+    todo = translation_jobs(what, parse_seeds(seeds), profile)
+    if number is not None and number >= len(todo):
+        raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
+    asked = todo if number is None else [todo[number]]
+    if listed:
+        left = jobs_left(todo, results)
+        return "\n".join(f"{i:4} {'todo' if job in left else 'done'} {job.name}"
+                         for i, job in enumerate(todo))
+    failed = make_records(asked, results, folders)
+    for line in by_cause(failed):
+        tell_error(line)
+    if failed:
+        raise RunError(f"{len(failed)} of {len(asked)} runs failed; "
+                       "the same command tries them again")
+    return f"{len(asked)} runs are on record in {results}"
+
+
+@wraps(reproduce_command)
+def reproduce_any_command(**asked: object) -> None:
+    """Make the runs behind a table or a figure that are not on record yet; what was cut off is
+    taken up again. table4 and fig8 are translations, made one after the other on the CPU."""
+    if asked["what"] not in TRANSLATED:
+        reproduce_command(**asked)
+        return
+    with clear_errors():
+        if asked["dask"] or asked["workers"] > 1 or asked["device"] not in ("cpu", "auto"):
+            raise RunError("translations are made one after the other on the CPU; leave out "
+                           "--dask, --workers and --device")
+        said = make_translations(**{name: asked[name] for name in (
+            "what", "seeds", "profile", "results", "work", "listed", "number")})
+    tell(said)
+
+
+@wraps(results_command)
+def all_results_command(results: Path, selection: str, as_json: bool) -> None:
+    """Tell our numbers beside the paper's, cell by cell of its tables, translations last."""
+    with clear_errors():
+        if not results.is_dir():
+            raise RunError(f"{results} is no folder; name that of the records by --results")
+        rows = [*result_rows(results, selection),
+                *table4_cells(results.parent / "translations")]
+    if not any(row["seeds"] for row in rows):
+        tell(f"no record of a run in {results}", err=True)
+    tell(json_text(rows) if as_json else summary(rows))

@@ -8,6 +8,8 @@
   features.
 - ``cdlm.evaluation.distances``: How far apart the domains are in a model's features, and a map
   of them.
+- ``cdlm.evaluation.translation``: How near drawings are to the truth, how much they vary, and
+  how blurred they are.
 - ``cdlm.evaluation.selection``: Which snapshot to report: rules that need no target label, and
   the oracle, kept apart from them.
 

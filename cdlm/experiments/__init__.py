@@ -19,6 +19,8 @@
   on they are told apart.
 - ``cdlm.experiments.findings``: What came out, in sentences that the records bear, or else
   there is an error.
+- ``cdlm.experiments.translation``: The trainings behind Table 4 and Figure 8, and their
+  records.
 
 Generated from the chapters in book/src by `make sync`: edit there, not here.
 """

@@ -540,8 +540,9 @@ def beside(row: str, other: str, ours: Mapping[str, Mapping[int, float]],
     goal = "reached" if judged.mean > wanted else (
         f"missed by {100 * (wanted - judged.mean):.1f}")
     way = "above" if judged.mean > 0 else "below"
+    above = f"more than {100 * wanted:.0f} points above" if wanted else "above it"
     return (f"{row} is {100 * abs(judged.mean):.1f} points {way} {other} ({judged.word}); the "
-            f"goal, more than {100 * wanted:.0f} points above, is {goal}.")
+            f"goal, {above}, is {goal}.")
 
 
 def linemod_column(results: Path) -> tuple[str, ...]:
@@ -575,7 +576,7 @@ def learned_so_far(results: Path) -> str:
 
 
 def what_drawing_costs(results: Path) -> str:
-    """Improved CDLM's classifier on the photographs themselves, beside its drawings of them."""
+    """Improved CDLM's classifier on the photographs, beside its drawings of them."""
     paths = path_accuracies(linemod_runs(results)["CDLM improved"])
     judged = compare_rows(paths["x_t"], paths["x_tilde_t"])
     return (f"The classifier of CDLM improved reads {told(paths['x_t'])} of the photographs "

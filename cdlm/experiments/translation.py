@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torchvision.utils import save_image
 
 from cdlm.data.batches import normalize
 from cdlm.data.domain import Domain, Split
@@ -37,6 +38,7 @@ from cdlm.methods.translation import (
     as_channels,
     draw_beside,
 )
+from cdlm.plotting import to_display
 from cdlm.provenance import provenance
 from cdlm.runs.record import read_records
 from cdlm.runs.run import data_checksums
@@ -44,7 +46,6 @@ from cdlm.settings import Images, flat
 from cdlm.training.callbacks import CsvLog
 from cdlm.training.checkpoints import read_checkpoint
 from cdlm.training.loop import Loop, train
-from cdlm.use.translation import tiled
 
 __all__ = [
     "Approach",
@@ -307,7 +308,7 @@ def held_out_sheet(method: Translator, source: Domain, target: Domain, path: Pat
                             generator=torch.Generator().manual_seed(0))[:SHOWN]
     x, truth = (as_channels(normalize(d.test.images[chosen]), 3) for d in (target, source))
     drawn = as_channels(drawings_of(method, target.test.images[chosen]), 3)
-    tiled(torch.cat([x, drawn, truth]), len(chosen)).save(path)
+    save_image(to_display(torch.cat([x, drawn, truth])), path, nrow=len(chosen))
 
 
 def carry_out_translation(job: TranslationJob, results: Path, folders: Path) -> str:

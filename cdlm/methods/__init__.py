@@ -12,6 +12,10 @@
   reach.
 - ``cdlm.methods.improved``: CDLM with what its training lacks: statistics by domain, a
   conditional discriminator, sure predictions.
+- ``cdlm.methods.translation``: CDLM without a task: images of one domain drawn as images of
+  the other.
+- ``cdlm.methods.anchors``: What translations are compared with: a network that is told the
+  answers, and an unpaired baseline.
 - ``cdlm.methods.plain``: Encoder and classifier without a decoder: bounds, baseline and
   control of the experiments.
 - ``cdlm.methods.backbone``: What methods on features share: an encoder, a classifier, and how

@@ -10,6 +10,8 @@
   chunks.
 - ``cdlm.model.networks``: Encoder with its three heads, decoder, discriminator, task
   classifier.
+- ``cdlm.model.maps``: Codes with places: encoder, decoder and discriminator of maps, and local
+  contrast.
 - ``cdlm.model.moments``: Means, deviations and divergences of modulated codes, computed on
   tensors.
 - ``cdlm.model.codes``: The codes of a pair of images, plain and crossed, and the images that

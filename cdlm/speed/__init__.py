@@ -6,6 +6,8 @@
 - ``cdlm.speed.arithmetic``: How many multiplications a step takes, counted by formula and by
   running it.
 - ``cdlm.speed.machine``: What a machine could do, and where the time of a step goes.
+- ``cdlm.speed.sizes``: What a training step costs at larger images, and at which share of the
+  speed.
 - ``cdlm.speed.ladder``: What a training step costs, way by way, and how that grows.
 - ``cdlm.speed.needs``: What a training needs at a width: parameters, memory, operations,
   launches.
