@@ -14,6 +14,7 @@ from shell import assert_one_line, here
 from toy_bop import toy_bop
 
 from cdlm.domains.linemod import bop_parts
+from cdlm.evaluation.selection import RULES
 from cdlm.experiments import findings, plan
 from cdlm.experiments.claims import Claim
 from cdlm.experiments.claims import findings as judge
@@ -49,7 +50,8 @@ def store(folder: Path, variant: Variant, accuracies: Mapping[int, float]) -> No
     for seed, value in accuracies.items():
         work = linemod_job(variant, seed)
         shot = {"step": 10, "target_accuracy": value}
-        found = {"selected": {"last": shot, "oracle": shot}, "snapshots": [], "target_accuracy": value}
+        selected = dict.fromkeys(("last", *RULES, "oracle"), shot)
+        found = {"selected": selected, "snapshots": [shot | {"seconds": 1.0, "scores": {}}], "target_accuracy": value}
         found["paths"] = dict.fromkeys(PATHS, value)
         (folder / f"{work.name}.json").write_text(json.dumps(rest | {"spec": asdict(work.spec)} | found), encoding="utf-8")
 
