@@ -20,7 +20,7 @@ from cdlm.cli.data import (
     data_list_command,
     data_shift_command,
 )
-from cdlm.cli.experiments import all_results_command, measure_command, reproduce_any_command
+from cdlm.cli.experiments import measure_command, reproduce_any_command, results_command
 from cdlm.cli.export import export_command
 from cdlm.cli.predict import bench_predict_command, predict_command, translate_command
 from cdlm.cli.report import report_command
@@ -111,7 +111,7 @@ COMMANDS = {
     "doctor": doctor_command,
     "ledger": ledger_command,
     "reproduce": reproduce_any_command,
-    "results": all_results_command,
+    "results": results_command,
     "report": report_command,
 }
 

@@ -51,7 +51,6 @@ __all__ = [
     "MEASUREMENTS",
     "MOST_SEEDS",
     "TRANSLATIONS_FOLDER",
-    "all_results_command",
     "job_line",
     "make_translations",
     "measure_command",
@@ -176,11 +175,12 @@ def results_command(
                                            "or oracle, which is no rule")] = "last",
     as_json: Annotated[bool, JSON_OPTION] = False,
 ) -> None:
-    """Tell our numbers beside the paper's, cell by cell of its tables."""
+    """Tell our numbers beside the paper's, cell by cell of its tables, translations last."""
     with clear_errors():
         if not results.is_dir():
             raise RunError(f"{results} is no folder; name that of the records by --results")
-        rows = result_rows(results, selection) + linemod_rows(results, selection)
+        rows = [*result_rows(results, selection), *linemod_rows(results, selection),
+                *table4_cells(results.parent / "translations")]
     if not any(row["seeds"] for row in rows):
         tell(f"no record of a run in {results}", err=True)
     tell(json_text(rows) if as_json else summary(rows))
@@ -254,16 +254,3 @@ def reproduce_any_command(**asked: object) -> None:
         said = make_translations(**{name: asked[name] for name in (
             "what", "seeds", "profile", "results", "work", "listed", "number")})
     tell(said)
-
-
-@wraps(results_command)
-def all_results_command(results: Path, selection: str, as_json: bool) -> None:
-    """Tell our numbers beside the paper's, cell by cell of its tables, translations last."""
-    with clear_errors():
-        if not results.is_dir():
-            raise RunError(f"{results} is no folder; name that of the records by --results")
-        rows = [*result_rows(results, selection),
-                *table4_cells(results.parent / "translations")]
-    if not any(row["seeds"] for row in rows):
-        tell(f"no record of a run in {results}", err=True)
-    tell(json_text(rows) if as_json else summary(rows))
