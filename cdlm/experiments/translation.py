@@ -94,7 +94,7 @@ class Approach:
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-# L_c weighs as much as the reconstruction, for the decoder and for the encoder
+# L_c with ten times the paper's weights, for the decoder and for the encoder
 REACHED = {"consistency_phi": 1e-4, "beta1": 1.0, "beta2": 0.1, "optimizer_phi": "adam",
            "lr_phi": 1e-3}
 BOTH = REACHED | {"contrast": True}
@@ -106,7 +106,7 @@ WAYS = {
                        REACHED | {"code": "vector"}),
     "map": Approach("+ L_c reaches phi, maps", Translation, REACHED),
     "improved": Approach("+ local contrast, maps", Translation, BOTH),
-    "sharp": Approach("+ a judge of patches", Translation, BOTH | {"sharpness": 3.0}),
+    "sharp": Approach("+ a judge of patches", Translation, BOTH | {"sharpness": 300.0}),
     "cycle": Approach("CycleGAN-style, unpaired", Cycle),
     "paired": Approach("U-Net, paired: the ceiling", PairedUNet),
 }
