@@ -80,9 +80,11 @@ def toys() -> tuple[Posed, Posed]:
 @given(st.integers(0, 2), st.floats(0, 180), st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_the_angle_between_two_poses_is_that_of_the_turn_between_them(axis: int, degrees: float, seed: int) -> None:
-    start, _ = torch.linalg.qr(torch.randn(3, 3, generator=seeded(seed)))
+    """In double precision: near 0 and 180 degrees the cosine hardly changes, and float32 has tenths of a degree there."""
+    start, _ = torch.linalg.qr(torch.randn(3, 3, generator=seeded(seed), dtype=torch.float64))
     start = start * torch.linalg.det(start)
-    assert turn_between(start, about(axis, degrees) @ start).item() == pytest.approx(degrees, abs=0.1)
+    turned = about(axis, degrees).double() @ start
+    assert turn_between(start, turned).item() == pytest.approx(degrees, abs=0.05)
 
 
 def test_pairs_of_a_query_are_averaged() -> None:
