@@ -7,12 +7,12 @@
 - ``cdlm.experiments.record``: What is measured of a run of an experiment, and its record.
 - ``cdlm.experiments.queue``: A queue of runs that can be cut off and taken up again.
 - ``cdlm.experiments.results``: Records of many runs as the cells of the paper's tables.
+- ``cdlm.experiments.linemod``: LineMod, renders to photographs: its runs, and its column of
+  Table 2.
 - ``cdlm.experiments.sheet``: Tables that a page shows with columns to sort by, and everything
   else as text.
 - ``cdlm.experiments.tables``: Rows of a table from records: with an interval and a word for
   each difference, and the paper's number beside them.
-- ``cdlm.experiments.linemod``: LineMod, renders to photographs: its runs, and its column of
-  Table 2.
 - ``cdlm.experiments.claims``: Claims about tables as comparisons of records, and what the
   records say of each.
 - ``cdlm.experiments.ranks``: Methods ranked over tasks: mean ranks, and from which difference

@@ -14,9 +14,15 @@ import torch
 from scipy.special import expit, logit
 
 from cdlm.evaluation.statistics import t_interval
-from cdlm.experiments.linemod import linemod_accuracies, paper_linemod
+from cdlm.experiments.linemod import paper_linemod
 from cdlm.experiments.results import paper_value
-from cdlm.experiments.tables import Comparison, compare_rows, row_accuracies, welch_interval
+from cdlm.experiments.tables import (
+    Comparison,
+    compare_rows,
+    linemod_accuracies,
+    row_accuracies,
+    welch_interval,
+)
 
 __all__ = [
     "Claim",

@@ -13,7 +13,6 @@ from textwrap import fill
 
 from scipy.stats import binomtest, combine_pvalues, ttest_ind
 
-from cdlm.experiments.linemod import linemod_accuracies, linemod_runs
 from cdlm.experiments.paper import LINEMOD, PAPER
 from cdlm.experiments.plan import FIGURE_TASKS, TABLE_TASKS
 from cdlm.experiments.results import paper_value
@@ -28,6 +27,8 @@ from cdlm.experiments.tables import (
     equal_within,
     last_gain,
     least_seconds,
+    linemod_accuracies,
+    linemod_runs,
     mean_of,
     path_accuracies,
     read_table,
@@ -571,17 +572,19 @@ def learned_so_far(results: Path) -> str:
     low, high = min(known, key=known.get), max(known, key=known.get)
     caution = ("; at this length a difference on photographs is one in the speed of learning "
                "before it is one in adaptation" if known[low] < 0.9 else "")
-    return (f"Of held-out renders the rows read {known[low]:.3f} ({low}) to {known[high]:.3f} "
-            f"({high}) right{caution}.")
+    return stands(
+        f"Of held-out renders the rows read {known[low]:.3f} ({low}) to {known[high]:.3f} "
+        f"({high}) right{caution}.", known[low] < known[high])
 
 
 def what_drawing_costs(results: Path) -> str:
     """Improved CDLM's classifier on the photographs, beside its drawings of them."""
     paths = path_accuracies(linemod_runs(results)["CDLM improved"])
     judged = compare_rows(paths["x_t"], paths["x_tilde_t"])
-    return (f"The classifier of CDLM improved reads {told(paths['x_t'])} of the photographs "
-            f"themselves right, and {told(paths['x_tilde_t'])} of what the model draws from "
-            f"them (difference: {judged.word}).")
+    return stands(
+        f"The classifier of CDLM improved reads {told(paths['x_t'])} of the photographs "
+        f"themselves right, and only {told(paths['x_tilde_t'])} of what the model draws from "
+        f"them (difference: {judged.word}).", judged.mean > 0)
 
 
 # 84c_renders: The same on LineMod

@@ -19,18 +19,15 @@ from cdlm.experiments.plan import (
     table_rows,
 )
 from cdlm.experiments.results import cell_values, read_runs
-from cdlm.experiments.tables import accuracy_by_seed, row_variants
 from cdlm.files import RunError
 from cdlm.runs.spec import RunSpec
 
 __all__ = [
     "LINEMOD_ASKED",
     "LINEMOD_BUDGETS",
-    "linemod_accuracies",
     "linemod_job",
     "linemod_jobs",
     "linemod_rows",
-    "linemod_runs",
     "paper_linemod",
 ]
 
@@ -93,16 +90,3 @@ def linemod_rows(results: Path, selection: str = "last") -> list[dict]:
             "std": values.std().item() if len(runs) > 1 else None,
             "seeds": [run["spec"]["seed"] for run in runs], "selection": selection})
     return rows
-
-
-def linemod_runs(results: Path) -> dict[str, dict[int, dict]]:
-    """Records of LineMod by row and seed."""
-    return {row: {run["spec"]["seed"]: run for run in read_runs(variant, LINEMOD, results)}
-            for row, variant in row_variants("table2").items()}
-
-
-def linemod_accuracies(results: Path) -> dict[str, dict[str, dict[int, float]]]:
-    """Target accuracies of LineMod by row, task (the one) and seed, as ``row_accuracies`` has
-    them of other tables."""
-    return {row: {LINEMOD: accuracy_by_seed(runs)}
-            for row, runs in linemod_runs(results).items()}

@@ -1,6 +1,7 @@
 """Rows of a table from records: with an interval and a word for each difference, and the paper's number beside them.
 
-Generated from book/src/81_digits.md by `make sync`: edit there, not here.
+Generated from book/src/81_digits.md, book/src/84c_renders.md by `make sync`: edit there, not
+here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from cdlm.evaluation.selection import RULES
 from cdlm.evaluation.statistics import t_interval
-from cdlm.experiments.paper import PAPER
+from cdlm.experiments.paper import LINEMOD, PAPER
 from cdlm.experiments.plan import TABLE_TASKS, Variant, cells, in_color_domain, table_rows
 from cdlm.experiments.results import cell_values, read_runs
 from cdlm.experiments.sheet import Entry, Sheet
@@ -43,6 +44,8 @@ __all__ = [
     "equal_within",
     "last_gain",
     "least_seconds",
+    "linemod_accuracies",
+    "linemod_runs",
     "mean_of",
     "miss",
     "paired",
@@ -375,3 +378,18 @@ PATHS = ("x_t", "x_hat_ts", "x_tilde_t", "h")
 def path_accuracies(runs: Mapping[int, dict]) -> dict[str, dict[int, float]]:
     """Target accuracy by path and seed, all from one reading of each trained CDLM."""
     return {path: {seed: run["paths"][path] for seed, run in runs.items()} for path in PATHS}
+
+
+# 84c_renders: The column of LineMod
+
+def linemod_runs(results: Path) -> dict[str, dict[int, dict]]:
+    """Records of LineMod by row and seed."""
+    return {row: {run["spec"]["seed"]: run for run in read_runs(variant, LINEMOD, results)}
+            for row, variant in row_variants("table2").items()}
+
+
+def linemod_accuracies(results: Path) -> dict[str, dict[str, dict[int, float]]]:
+    """Target accuracies of LineMod by row, task (the one) and seed, as ``row_accuracies`` has
+    them of other tables."""
+    return {row: {LINEMOD: accuracy_by_seed(runs)}
+            for row, runs in linemod_runs(results).items()}

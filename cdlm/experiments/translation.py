@@ -38,7 +38,6 @@ from cdlm.methods.translation import (
     as_channels,
     draw_beside,
 )
-from cdlm.plotting import to_display
 from cdlm.provenance import provenance
 from cdlm.runs.record import read_records
 from cdlm.runs.run import data_checksums
@@ -291,7 +290,7 @@ def measured(method: Translator, source: Domain, target: Domain, steps: int,
     found = {"quality": quality(drawn, truth), "detail": detail_kept(drawn, truth),
              "power": radial_power(drawn).tolist(),
              "power_of_truth": radial_power(truth).tolist()}
-    if isinstance(method, Translation):
+    if method.varies:
         found["variety"] = varieties(method, source, target)
     if source.classes:
         found |= readings(source, target, drawn, steps, seed)
@@ -308,7 +307,8 @@ def held_out_sheet(method: Translator, source: Domain, target: Domain, path: Pat
                             generator=torch.Generator().manual_seed(0))[:SHOWN]
     x, truth = (as_channels(normalize(d.test.images[chosen]), 3) for d in (target, source))
     drawn = as_channels(drawings_of(method, target.test.images[chosen]), 3)
-    save_image(to_display(torch.cat([x, drawn, truth])), path, nrow=len(chosen))
+    save_image(torch.cat([x, drawn, truth]), path, nrow=len(chosen), normalize=True,
+               value_range=(-1, 1))
 
 
 def carry_out_translation(job: TranslationJob, results: Path, folders: Path) -> str:

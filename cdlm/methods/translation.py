@@ -147,6 +147,8 @@ def patch_judge(channels: int, width: int) -> nn.Sequential:
 class Translator(Method):
     """A method that draws, and has no classifier."""
 
+    varies = False          # whether noise, and who stands beside, change what it draws
+
     def draw(self, x: Tensor, eps: Tensor) -> Tensor:
         """Source-like drawings of images (B, C, H, W) in [-1, 1], by normal noise ``eps``
         (B, length) if it uses any."""
@@ -159,6 +161,8 @@ class Translator(Method):
 
 class Translation(Translator):
     """CDLM without a task: encoder, decoder and discriminator, and what they draw."""
+
+    varies = True
 
     def __init__(self, config: TranslationConfig | None = None,
                  images: Images | None = None) -> None:

@@ -139,13 +139,15 @@ def test_the_package_is_imported_without_ipywidgets() -> None:
 def built(source: Path, body: str) -> str:
     """Build a page by Sphinx with this extension alone; returns what it warned of."""
     from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace
 
     (source / "index.md").write_text(body, encoding="utf-8")
     (source / "other.md").write_text("---\norphan: true\n---\n# None\n", encoding="utf-8")
     configuration = "extensions = ['myst_parser', 'live']", "myst_enable_extensions = ['colon_fence', 'dollarmath']"
     (source / "conf.py").write_text("\n".join(configuration), encoding="utf-8")
     said = io.StringIO()
-    Sphinx(source, source, source / "out", source / "trees", "html", status=None, warning=said, freshenv=True).build()
+    with docutils_namespace():          # what an application registers is gone with it
+        Sphinx(source, source, source / "out", source / "trees", "html", status=None, warning=said, freshenv=True).build()
     return said.getvalue()
 
 

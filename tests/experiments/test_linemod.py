@@ -177,7 +177,7 @@ def test_commands_know_the_column(tmp_path: Path) -> None:
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 24 and f"todo {LINEMOD}_improved_s1" in done.stdout
     assert len(here("reproduce", "fig6", "--list", "--seeds", "1", "--results", tmp_path).stdout.splitlines()) == 2
     told = json.loads(here("results", "--json", "--results", tmp_path).stdout)
-    assert [row["table"] for row in told][-8:] == ["linemod"] * 8
+    assert [row["table"] for row in told].count("linemod") == 8
 
 
 def test_without_the_data_a_run_says_where_to_get_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,5 +19,5 @@ def test_a_larger_image_takes_more_arithmetic_and_memory() -> None:
 
 
 def test_other_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="28, 32 and 64"):
+    with pytest.raises(ValueError, match="one of 28, 32, 64"):
         measure_sizes((28, 40), width=4, batch_size=2, rounds=1)
