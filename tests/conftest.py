@@ -36,7 +36,8 @@ if settings.default.deadline is not None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--everything", action="store_true", help="run chapters in the book's size even where that is on record")
+    parser.addoption("--everything", action="store_true", help="run chapters in the book's size even where that is on record, "
+                     "and what takes an hour")
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -66,6 +67,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that no core waits for it at the end."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, not makes_once(item.nodeid.partition("::")[0])))
     skip_where_there_is_no_gpu(items)
+    for item in items:
+        if item.get_closest_marker("everything") and not item.config.getoption("--everything"):
+            item.add_marker(pytest.mark.skip(reason="hours of installing or printing: only by make test-everything"))
 
 
 def skip_where_there_is_no_gpu(items: list[pytest.Item]) -> None:

@@ -120,6 +120,7 @@ def test_every_figure_is_a_file_and_a_page(made: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.everything
 def test_make_course_makes_all_of_it(tmp_path: Path) -> None:
     """In a copy of the repository, by the commands that a teacher types, with what is installed here."""
     copy, stamps = copy_of_repository(tmp_path / "a course"), (".made", ".book", ".all")

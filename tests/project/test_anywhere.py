@@ -82,6 +82,7 @@ def fresh(folder: Path, variables: dict[str, str]) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.everything
 @pytest.mark.skipif(shutil.which("git") is None, reason="the install cell installs by git")
 @pytest.mark.parametrize("group", GROUPS)
 def test_chapters_run_where_only_their_install_cell_has_run(
