@@ -49,16 +49,20 @@ class Noted(dict):
         self.place = place          # the dotted name of the table
 
     def __getitem__(self, name: str) -> object:
+        """An entry, announced. Raises KeyError for one that is not there."""
         sys.audit("cdlm.lookup", self.place, name)
         return super().__getitem__(name)
 
     def get(self, name: str, default: object = None) -> object:
+        """An entry, announced, or ``default``."""
         return self[name] if name in self else default
 
     def items(self) -> list[tuple[str, object]]:
+        """Names and entries, all of them announced."""
         return [(name, self[name]) for name in self]
 
     def values(self) -> list[object]:
+        """Entries, all of them announced."""
         return [self[name] for name in self]
 
 
