@@ -253,8 +253,8 @@ def entries(node: ast.stmt) -> dict[str, ast.expr]:
     if not isinstance(call, ast.Call) or chain(call.func)[-1:] != (NOTED,):
         return {}
     tables = [argument for argument in call.args if isinstance(argument, ast.Dict)]
-    return {key.value: value for table in tables for key, value in zip(table.keys, table.values)
-            if isinstance(key, ast.Constant)}
+    return {key.value: value for table in tables
+            for key, value in zip(table.keys, table.values) if isinstance(key, ast.Constant)}
 
 
 def apart(node: ast.stmt) -> tuple[ast.stmt, dict[str, Statement]]:

@@ -37,8 +37,7 @@ PAPER_NEIGHBORS = {
 
 
 PAPER: dict[str, dict[str, dict[str, float]]] = {
-    "table2": PAPER_TABLE2,
-    "neighbors": PAPER_TABLE2 | PAPER_NEIGHBORS,
+    "table2": PAPER_TABLE2, "neighbors": PAPER_TABLE2 | PAPER_NEIGHBORS,
     "table3": {
         row: dict(zip(("mnist-usps", "usps-mnist", "fashion-fashionm", "fashionm-fashion"),
                       values)) for row, values in (

@@ -59,8 +59,7 @@ class OnFeatures(Method):
     """CDLM's encoder up to its features h, and a classifier that reads them; a subclass has
     the objective."""
 
-    def __init__(self, config: EncoderConfig, images: Images | None = None,
-                 halves: int = 1) -> None:
+    def __init__(self, config: EncoderConfig, images: Images | None = None, halves: int = 1):
         """``halves`` says how many times the classifier answers."""
         super().__init__()
         self.config, self.images = config, images or Images()

@@ -164,8 +164,7 @@ class Translation(Translator):
 
     varies = True
 
-    def __init__(self, config: TranslationConfig | None = None,
-                 images: Images | None = None) -> None:
+    def __init__(self, config: TranslationConfig | None = None, images: Images | None = None):
         super().__init__()
         c, self.images = config or TranslationConfig(), images or Images(3, 64, 1)
         self.look, self.encoder, self.decoder, self.discriminator = code_networks(

@@ -71,7 +71,7 @@ class Size:
 
     @property
     def memory(self) -> int:
-        """Of parameters, gradients and two moments in float32, and of what is kept, in bytes."""
+        """Of parameters, gradients and two moments in float32, and what is kept, in bytes."""
         return 16 * self.parameters + self.kept
 
 
