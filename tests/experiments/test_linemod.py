@@ -20,17 +20,15 @@ from cdlm.experiments.claims import Claim
 from cdlm.experiments.claims import findings as judge
 from cdlm.experiments.linemod import (
     LINEMOD_BUDGETS,
-    linemod_accuracies,
     linemod_job,
     linemod_jobs,
     linemod_rows,
-    linemod_runs,
     paper_linemod,
 )
 from cdlm.experiments.paper import LINEMOD, PAPER_LINEMOD
 from cdlm.experiments.plan import TABLE_TASKS, Variant, jobs
 from cdlm.experiments.results import result_rows
-from cdlm.experiments.tables import PATHS
+from cdlm.experiments.tables import PATHS, linemod_accuracies, linemod_runs
 from cdlm.files import RunError, read_json
 from cdlm.methods.registry import METHODS, build_config
 from cdlm.runs.run import check_work
