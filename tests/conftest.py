@@ -69,7 +69,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip_where_there_is_no_gpu(items)
     for item in items:
         if item.get_closest_marker("everything") and not item.config.getoption("--everything"):
-            item.add_marker(pytest.mark.skip(reason="hours of installing or printing: only by make test-everything"))
+            item.add_marker(pytest.mark.skip(reason="installs, prints or looks through everything: only by make test-everything"))
 
 
 def skip_where_there_is_no_gpu(items: list[pytest.Item]) -> None:

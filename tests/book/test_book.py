@@ -370,6 +370,7 @@ def phone(browser):
 
 
 @pytest.mark.slow
+@pytest.mark.everything
 @pytest.mark.browser
 def test_no_page_has_a_barrier(pages: dict[Path, BeautifulSoup], browser) -> None:
     """WCAG 2.2, levels A and AA, as far as axe-core can tell, with all that is folded opened."""
