@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docutils import nodes
+from page_files import add_page_files
 from sphinx.util.docutils import SphinxDirective
 
 # Not in book/_static: Jupyter Book would load each script there on every page.
@@ -131,20 +132,7 @@ class Live(SphinxDirective):
         return [nodes.raw("", board_html(name, BOARDS[name]), format="html"), still]
 
 
-def add_files(app, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """Scripts and style on the pages that have a board, and on no others."""
-    if app.env.metadata.get(page, {}).get("live"):
-        app.add_js_file("numbers.js", loading_method="defer")
-        app.add_js_file("live.js", loading_method="defer")
-        app.add_css_file("live.css")
-
-
-def add_folder(app) -> None:
-    app.config.html_static_path.append(str(STATIC))
-
-
 def setup(app):
     app.add_directive("live", Live)
-    app.connect("builder-inited", add_folder, priority=900)
-    app.connect("html-page-context", add_files)
+    add_page_files(app, "live", STATIC, ("numbers.js", "live.js"), ("live.css",))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

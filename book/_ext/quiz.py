@@ -25,6 +25,7 @@ from typing import NamedTuple
 import yaml
 from docutils import nodes
 from docutils.statemachine import StringList
+from page_files import add_page_files
 from sphinx.util.docutils import SphinxDirective
 
 KINDS = {"recall": "Recall", "predict": "Predict the output", "mistake": "Find the mistake"}
@@ -120,19 +121,7 @@ class Quiz(SphinxDirective):
         return made
 
 
-def add_files(app, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """Script and style on the pages that have a quiz, and on no others."""
-    if app.env.metadata.get(page, {}).get("quiz"):
-        app.add_js_file("quiz.js", loading_method="defer")
-        app.add_css_file("quiz.css")
-
-
-def add_folder(app) -> None:
-    app.config.html_static_path.append(str(STATIC))
-
-
 def setup(app):
     app.add_directive("quiz", Quiz)
-    app.connect("builder-inited", add_folder, priority=900)
-    app.connect("html-page-context", add_files)
+    add_page_files(app, "quiz", STATIC, ("quiz.js",), ("quiz.css",))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

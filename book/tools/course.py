@@ -242,11 +242,7 @@ def main() -> int:
     graded = commands.add_parser("grade", help="marks and feedback for notebooks of students")
     graded.add_argument("name")
     graded.add_argument("submissions", type=Path, nargs="+")
-    try:
-        run(parser.parse_args())
-    except ChapterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    run(parser.parse_args())
     return 0
 
 

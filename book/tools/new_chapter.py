@@ -85,11 +85,7 @@ def add(name: str) -> None:
 
 
 def main() -> int:
-    try:
-        add("".join(sys.argv[1:]))
-    except ChapterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    add("".join(sys.argv[1:]))
     return 0
 
 

@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from disk import ChapterError
+
 STOPPED = "stopped; what was not finished is as it was"
 INTERRUPTED = 130
 OURS = [Path(__file__).resolve().parent, Path(__file__).resolve().parents[2] / "figures"]
@@ -29,9 +31,12 @@ def heed(handler: Callable[..., None]) -> None:
 
 
 def finish(main: Callable[[], int]) -> int:
-    """The exit status of a tool; an error of the system is one line."""
+    """The exit status of a tool; what an author has to mend, and an error of the system, is one line."""
     try:
         return main()
+    except ChapterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
