@@ -118,8 +118,8 @@ class ByteTranslator(nn.Module):
     def __init__(self, model: StoredModel) -> None:
         super().__init__()
         if not model.method.draws:
-            raise RunError(f"{model.folder} was trained by {model.spec.method}, which has no "
-                           "decoder and draws no images")
+            raise RunError(f"{model.folder} was trained by {model.spec.method}, which draws "
+                           "no images from modulated codes")
         self.model, self.method = model, model.method
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:

@@ -61,10 +61,10 @@ class Route(NamedTuple):
 
 
 def need_decoder(model: StoredModel) -> None:
-    """Raise RunError for a method that draws no images."""
+    """Raise RunError for a method that does not draw from codes as CDLM does."""
     if not model.method.draws:
-        raise RunError(f"{model.folder} was trained by {model.spec.method}, which has no "
-                       "decoder and draws no images; cdlm and improved have one")
+        raise RunError(f"{model.folder} was trained by {model.spec.method}, which draws "
+                       "no images from modulated codes; cdlm and improved do")
 
 
 @torch.no_grad()

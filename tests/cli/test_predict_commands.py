@@ -66,7 +66,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(sides: Path, drawing: Path
         (["predict", sides, odd, "--out", new, "--fit", "bend"], "fit is 'bend'; it must be one of crop, pad, stretch"),
         (["predict", sides, odd / "notes.txt", "--out", new], "none of these 1 files is an image"),
         (["predict", sides, odd, "--out", new, "--device", "tpu"], "device 'tpu' cannot be used here"),
-        (["translate", sides, odd, "--out", new], "has no decoder and draws no images"),
+        (["translate", sides, odd, "--out", new], "draws no images from modulated codes"),
         (["translate", drawing, odd, "--out", tmp_path / "empty"], "exists already; name another, or remove it"),
         (["translate", drawing, tmp_path / "empty", "--out", new], "holds no images"),
         (["translate", drawing, odd, "--out", new, "--strict"], "empty.png is left out"),

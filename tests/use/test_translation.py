@@ -87,7 +87,7 @@ def test_a_picture_has_the_values_of_its_image() -> None:
 
 def test_a_method_without_a_decoder_is_refused_and_nothing_written(odd: Path, tmp_path: Path) -> None:
     folder = half_run(tmp_path / "plain", "plain", steps=2)
-    with pytest.raises(RunError, match="run was trained by plain, which has no decoder and draws no images"):
+    with pytest.raises(RunError, match="run was trained by plain, which draws no images from modulated codes"):
         translate_run(folder, [str(odd)], tmp_path / "out")
     with pytest.raises(RunError, match="draws no images"):
         draw_way(open_model(folder), torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
