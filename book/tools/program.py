@@ -11,8 +11,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from disk import ChapterError
-
 STOPPED = "stopped; what was not finished is as it was"
 INTERRUPTED = 130
 OURS = [Path(__file__).resolve().parent, Path(__file__).resolve().parents[2] / "figures"]
@@ -30,6 +28,13 @@ def heed(handler: Callable[..., None]) -> None:
         signal.signal(number, handler)
 
 
+if Path(getattr(sys.modules["__main__"], "__file__", None) or ".").resolve().parent in OURS:
+    heed(leave)
+
+# isort: split
+from disk import ChapterError  # noqa: E402
+
+
 def finish(main: Callable[[], int]) -> int:
     """The exit status of a tool; what an author has to mend, and an error of the system, is one line."""
     try:
@@ -43,5 +48,3 @@ def finish(main: Callable[[], int]) -> int:
         return 1
 
 
-if Path(getattr(sys.modules["__main__"], "__file__", None) or ".").resolve().parent in OURS:
-    heed(leave)

@@ -49,6 +49,11 @@ def renamed(config: dict, above: str = "") -> dict[str, object]:
     return found
 
 
+def page_files() -> dict[str, list[str]]:
+    """What Jupyter Book loads on every page: each style and each script in book/_static."""
+    return {f"html_{kind}_files": sorted(path.name for path in (ROOT / "book/_static").glob(f"*.{kind}")) for kind in ("css", "js")}
+
+
 def settings(config: dict, to_book: str) -> dict[str, object]:
     """What stands in conf.py, by name; ``to_book`` leads from the folder of conf.py to the book, for all paths.
 
@@ -63,7 +68,7 @@ def settings(config: dict, to_book: str) -> dict[str, object]:
     found["bibtex_bibfiles"] = [f"{to_book}/{name}" for name in found["bibtex_bibfiles"]]
     found["extensions"] = EXTENSIONS + found["extensions"] + list(local)
     found["exclude_patterns"] = IGNORED + found["exclude_patterns"]
-    style = {"html_static_path": [f"{to_book}/_static"], "html_css_files": ["book.css"], "pygments_style": "sphinx"}
+    style = {"html_static_path": [f"{to_book}/_static"], "pygments_style": "sphinx", **page_files()}
     shown = {"html_theme": "sphinx_book_theme", "html_theme_options": {"search_bar_text": "Search this book...", **theme}}
     rest = {"project": found["html_title"], "external_toc_path": "_toc.yml", "html_sourcelink_suffix": ""}
     return {**found, **style, **shown, **rest, **own}

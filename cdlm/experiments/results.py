@@ -66,7 +66,8 @@ def cell_values(runs: Sequence[dict], selection: str = "last",
 def paper_value(table: str, row: str, task: str) -> float | None:
     """What the paper reports in a row of a table for a task; None where it reports nothing."""
     found = PAPER.get(table, {})
-    name = next((name for name in found if row == name or row.startswith(f"{name} ")), None)
+    name = next((name for name in found
+                 if row == name or row.startswith((f"{name} ", f"{name}+"))), None)
     return found[name].get(task) if name is not None else None
 
 

@@ -338,7 +338,8 @@ TOO_WIDE = """async () => {
         return !box || pushed(box) || pushed(part.parentElement)
             || part.getBoundingClientRect().right <= box.getBoundingClientRect().right + 2;
     };
-    const kinds = ':is(h1, h2, h3, p, li, dt, dd, td, th, code, pre, table, img, svg, video)';
+    // a picture in a picture is cut at its own edge
+    const kinds = ':is(h1, h2, h3, p, li, dt, dd, td, th, code, pre, table, img, svg:not(svg svg), video)';
     const parts = [...document.querySelectorAll(`article ${kinds}`)];
     const drawn = [...document.querySelectorAll('article mjx-container > mjx-math')];
     return {

@@ -198,7 +198,7 @@ def test_answers_features_and_drawings(fitted: CDLMAdapter) -> None:
     assert mean.shape == (25, 1, 28, 28) and 0 <= mean.min() <= mean.max() <= 1
     assert np.array_equal(noisy, fitted.translate(X_T, random_state=1)) and not np.allclose(noisy, mean, atol=1e-6)
     assert np.allclose(fitted.translate(X_T[3:4]), mean[3:4], atol=1e-5)          # of the image alone
-    with pytest.raises(RunError, match="no decoder"):
+    with pytest.raises(RunError, match="source, which draws no images from modulated codes"):
         CDLMAdapter("source", **QUICK).fit(X_S, Y_S).translate(X_T)
 
 
