@@ -452,7 +452,7 @@ def test_workers_end_with_their_queue_and_free_its_locks(tmp_path: Path) -> None
     while not all(path.with_name("log.csv").exists() for path in locks) and time.monotonic() < deadline:
         time.sleep(0.05)
     workers = children_of(process.pid)
-    assert len(workers) >= 2 and process.poll() is None
+    assert len(workers) >= 2 and process.poll() is None and all(path.with_name("log.csv").exists() for path in locks)
     with pytest.raises(Timeout):
         FileLock(locks[0]).acquire(timeout=0)
     process.kill()
