@@ -108,12 +108,12 @@ seal: $(VENV)/.all ## note checksums of new records and figures; AGAIN=domain_sh
 	$(PY) book/tools/checksums.py $(if $(AGAIN),--again "$(AGAIN)")
 
 check: $(VENV)/.all ## fail on one byte of drift between texts, notebooks and package, or in what is recorded or drawn
+	$(PY) book/tools/checksums.py --check
 	$(PY) book/tools/check.py
 	$(PY) book/tools/ledger.py --check
 	$(PY) figures/from_notebooks.py --check
 	$(PY) figures/results_table.py --check
 	$(PY) figures/logo.py --check
-	$(PY) book/tools/checksums.py --check
 
 ready: ## all that a commit needs: sync, execute, ledger, seal, check
 	@$(MAKE) --no-print-directory sync

@@ -353,12 +353,12 @@ def points(values: Tensor) -> str:
 # 81_digits: The course of training
 
 def accuracy_curves(runs: Mapping[int, dict]) -> tuple[Tensor, Tensor]:
-    """Steps (S,) of the snapshots that all runs have, and target accuracies (runs, S) float64
-    at them, in the order of runs."""
+    """Steps (S,) float64 of the snapshots that all runs have, and target accuracies (runs, S)
+    float64 at them, in the order of runs."""
     by_step = [{snapshot["step"]: snapshot["target_accuracy"] for snapshot in run["snapshots"]}
                for run in runs.values()]
     steps = sorted(set.intersection(*map(set, by_step))) if by_step else []
-    return torch.tensor(steps), torch.tensor(
+    return torch.tensor(steps, dtype=torch.float64), torch.tensor(
         [[seen[step] for step in steps] for seen in by_step], dtype=torch.float64)
 
 

@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from conftest import ROOT, copy_of_repository
-from pages import CHROMIUM, QUIET, barriers
+from pages import CHROMIUM, QUIET, barriers, built_alone
 
 # What a reader who only builds the book does not install: see book/requirements.txt.
 ABSENT = """torch torchvision numpy scipy pandas sklearn skimage mlxtend matplotlib seaborn sympy safetensors tqdm typer
@@ -34,6 +34,7 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 """
+pytestmark = pytest.mark.slow       # the whole book is built
 OLD_PAGES = tomllib.loads((ROOT / "book/_ext/old_pages.toml").read_text(encoding="utf-8"))
 
 
@@ -118,27 +119,40 @@ def test_titles(pages: dict[Path, BeautifulSoup]) -> None:
     assert len({title.get_text() for title in titles.values()}) == len(titles)
 
 
-@pytest.mark.slow
-def test_sphinx_alone_builds_the_same_pages(build: subprocess.CompletedProcess, bare_environment: dict[str, str],
-                                            tmp_path: Path) -> None:
-    """What `make book-sphinx` runs, with Jupyter Book out of reach and every warning an error: equal byte for byte."""
-    (tmp_path / "sitecustomize.py").write_text(SITECUSTOMIZE.replace("'torch'", "'torch', 'jupyter_book'", 1))
-    environment = bare_environment | {"PYTHONPATH": str(tmp_path)}
-    assert subprocess.run([sys.executable, "-c", "import jupyter_book"], env=environment, capture_output=True).returncode == 1
+def without_jupyter_book(environment: dict[str, str], folder: Path) -> dict[str, str]:
+    """The environment in which Jupyter Book is out of reach, too; ``folder`` is for what does that."""
+    (folder / "sitecustomize.py").write_text(SITECUSTOMIZE.replace("'torch'", "'torch', 'jupyter_book'", 1))
+    bare = environment | {"PYTHONPATH": str(folder)}
+    assert subprocess.run([sys.executable, "-c", "import jupyter_book"], env=bare, capture_output=True).returncode == 1
+    return bare
+
+
+def differing(root: Path, environment: dict[str, str]) -> list[Path]:
+    """Pages of a book below ``root`` that `make book-sphinx` builds otherwise than `make book` has; a warning is an error."""
     commands = [["book/tools/sphinx_conf.py", "_build/sphinx"],
                 ["-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-c", "_build/sphinx", "-d", "_build/sphinx/doctrees",
                  "book", "_build/sphinx/html"]]  # fmt: skip
     for command in commands:
-        command = [sys.executable, *command]
-        run = subprocess.run(command, cwd=build.copy, env=environment, capture_output=True, text=True, timeout=900)
+        run = subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True, timeout=900)
         assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    html = build.copy / "_build/sphinx/html"
-    pages = [{path for path in files(folder) if path.suffix == ".html"} for folder in (build.html, html)]
-    assert pages[0] == pages[1] and len(pages[0]) > len(list((ROOT / "book/src").glob("*.md")))
-    assert [path for path in sorted(pages[0]) if (build.html / path).read_bytes() != (html / path).read_bytes()] == []
+    ours, theirs = root / "_build/html", root / "_build/sphinx/html"
+    pages = [{path for path in files(folder) if path.suffix == ".html"} for folder in (ours, theirs)]
+    assert pages[0] == pages[1]
+    return [path for path in sorted(pages[0]) if (ours / path).read_bytes() != (theirs / path).read_bytes()]
 
 
-# Links and what pages load
+def test_sphinx_alone_builds_the_same_few_pages(bare_environment: dict[str, str], tmp_path: Path) -> None:
+    """Sliders, a quiz, formulas and sheets among them; byte for byte."""
+    root = tmp_path / "a book"
+    built_alone(root, "cheatsheet.md", "51_moments.ipynb", "draw.md")
+    assert differing(root, without_jupyter_book(bare_environment, tmp_path)) == []
+
+
+@pytest.mark.everything
+def test_sphinx_alone_builds_the_same_pages(build: subprocess.CompletedProcess, bare_environment: dict[str, str],
+                                            tmp_path: Path) -> None:
+    """All of them."""
+    assert differing(build.copy, without_jupyter_book(bare_environment, tmp_path)) == []
 
 
 def test_no_broken_links(pages: dict[Path, BeautifulSoup], build: subprocess.CompletedProcess) -> None:
@@ -370,7 +384,6 @@ def phone(browser):
     return browser.new_page(viewport=PHONE)
 
 
-@pytest.mark.slow
 @pytest.mark.everything
 @pytest.mark.browser
 def test_no_page_has_a_barrier(pages: dict[Path, BeautifulSoup], browser) -> None:
@@ -384,7 +397,6 @@ def test_no_page_has_a_barrier(pages: dict[Path, BeautifulSoup], browser) -> Non
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
-@pytest.mark.slow
 @pytest.mark.browser
 def test_no_page_is_wider_than_a_telephone_and_nothing_is_cut(pages: dict[Path, BeautifulSoup], phone) -> None:
     """Wide tables, displayed formulas and what cells print can be pushed sideways, each by itself; all else fits."""

@@ -128,6 +128,7 @@ def opened(html: Path, browser) -> Iterator:
         context = browser.new_context(viewport={"width": width, "height": 900}, offline=True, **options)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(180_000)       # on a busy machine, too
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: failed.append(str(error)) if "_static/draw/" in (error.stack or "") else None)
         page.goto((html / "draw.html").as_uri())

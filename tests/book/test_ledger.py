@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sympy as sp
 from conftest import ROOT, copy_of_repository
+from mutants import WRITTEN
 
 from cdlm.theory import ledger as theory_ledger
 from cdlm.theory.equations import KINDS, VERDICTS, equation
@@ -257,13 +258,16 @@ def test_the_recorder_counts_a_parametrized_test_as_failed_if_one_case_fails(tmp
 
 
 @pytest.mark.slow
-def test_every_planted_error_is_noticed() -> None:
-    """In functions, and those written out; derivations take hours: `python tests/mutants.py` on a free machine."""
-    command = [sys.executable, ROOT / "tests/mutants.py", "--functions"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=5400)
+@pytest.mark.parametrize("errors", ["--written", pytest.param("--functions", marks=pytest.mark.everything)])
+def test_every_planted_error_is_noticed(errors: str) -> None:
+    """Those written out, and all in functions; derivations take hours: `python tests/mutants.py` on a free machine."""
+    done = subprocess.run([sys.executable, ROOT / "tests/mutants.py", errors], capture_output=True, text=True, timeout=5400)
     lines = done.stdout.splitlines()
     assert not [line for line in lines if line.endswith("SURVIVED") or "KILLED by" in line], done.stdout[-3000:]
     assert done.returncode == 0, done.stderr[-2000:]
     killed, total = map(int, lines[-1].split("/"))
+    if errors == "--written":
+        assert killed == total == len(WRITTEN)
+        return
     assert killed == total >= 2 * len(NUMBERS)
     assert {int(number) for number in re.findall(r"^Eq\. +(\d+) ", done.stdout, flags=re.M)} == set(NUMBERS)

@@ -317,6 +317,7 @@ def test_a_line_or_the_right_value(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.everything
 @pytest.mark.parametrize("kind", PROPERTIES)
 def test_a_line_or_the_right_value_many_times(kind: str, tmp_path: Path) -> None:
     holds(kind, LONG, tmp_path)

@@ -15,8 +15,8 @@ FILES = {
     "test_a": "def test_first():\n    pass\n",
     "test_b": "import pytest\n\n@pytest.fixture(scope='module')\ndef dear():\n    pass\n\n"
               "@pytest.mark.parametrize('number', range(6))\ndef test_it(dear, number):\n    pass\n",
-    "test_c": "import pytest\n\n@pytest.mark.slow\ndef test_slow():\n    pass\n\n"
-              "@pytest.mark.parametrize('number', range(6))\ndef test_it(number):\n    pass\n",
+    "test_c": "import time\n\nimport pytest\n\n@pytest.mark.slow\ndef test_slow():\n    pass\n\n"
+              "@pytest.mark.parametrize('number', range(6))\ndef test_it(number):\n    time.sleep(1)\n",
 }
 
 

@@ -103,6 +103,7 @@ def test_what_quotes_the_book_is_up_to_date(script: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.everything
 def test_the_adaptation_can_be_repeated(tmp_path: Path) -> None:
     """The whole training once more: numbers differ a little between machines, the margin does not go away."""
     accuracies = {}

@@ -455,7 +455,7 @@ def test_killed_at_three_random_moments_it_ends_with_the_same_bits(whole, tmp_pa
 
 @posix
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", [*range(6), *(pytest.param(n, marks=pytest.mark.everything) for n in range(6, 20))])
 def test_killed_at_twenty_random_moments(whole, tmp_path: Path, number: int) -> None:
     """Each of the twenty may come in the middle of anything: a step, a report, a write."""
     dice = random.Random(number)
@@ -633,6 +633,7 @@ def test_networks_are_compiled_once_and_only_while_training(whole, monkeypatch: 
 
 
 @pytest.mark.slow
+@pytest.mark.everything
 def test_really_compiled_networks_make_the_same_steps() -> None:
     pair = random_domain("s", 0), random_domain("t", 1)
     logs = [train(small(), *pair, Loop(6, batch_size=4, log_every=2, compile=wanted)) for wanted in (True, False)]
