@@ -159,6 +159,14 @@ def test_a_page_that_is_not_built_is_named(html: Path) -> None:
         webpages.read_page(html, "30_x")
 
 
+def test_a_table_that_can_be_sorted_keeps_its_heads(html: Path) -> None:
+    table = '<table><tr><th scope="col"><button type="button">a head</button></th></tr></table><button>Run</button>'
+    text = '<html><body><article><section><h1>T</h1>' + table + '</section></article></body></html>'
+    (html / "table.html").write_text(text, encoding="utf-8")
+    article = webpages.read_page(html, "table").article
+    assert article.th.get_text() == "a head" and not article.select("button") and "Run" not in article.get_text()
+
+
 def test_figures_are_called_by_their_labels(html: Path) -> None:
     figure, = figure_pack.figures_of(webpages.read_page(html, "10_lines"), html)
     assert (figure.name, figure.alt, figure.file) == ("fig-a", "A line that rises.", html / "a.svg")
