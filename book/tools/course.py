@@ -33,7 +33,7 @@ from program import finish
 # isort: split
 from disk import ChapterError, write_atomically
 from nbformat import NotebookNode
-from nbformat.v4 import new_raw_cell
+from nbformat.v4 import new_markdown_cell, new_raw_cell
 
 from chapters import ROOT, read_text
 
@@ -45,6 +45,10 @@ CONFIG = re.compile(r'"""  # BEGIN TEST CONFIG\n(.*?)"""  # END TEST CONFIG\n', 
 # Otter's own settings: no PDF, no log, tests of exceptions; hidden tests stay out of what students are shown.
 SETTINGS = {"init_cell": True, "check_all_cell": False, "export_cell": False, "run_tests": False,
             "tests": {"ok_format": False}, "generate": {"show_hidden": False, "show_stdout": False}}
+# What students have to know of the tool, below the first text of each notebook.
+CHECKS = """*Checks.* A cell with `grader.check` runs the tests that you can see; a question without one has hidden tests alone. \
+Checks need otter-grader: if the first cell of this notebook fails, say `%pip install otter-grader` and run it again. They look \
+for this notebook under the name that it came with, so rename it when you hand it in, not before."""
 
 
 class Case(NamedTuple):
@@ -128,6 +132,7 @@ def master(notebook: NotebookNode, name: str) -> NotebookNode:
         if parts["test"]:
             cells += [new_raw_cell("# BEGIN TESTS"), *parts["test"], new_raw_cell("# END TESTS")]
         cells.append(new_raw_cell("# END QUESTION"))
+    cells.insert(2, new_markdown_cell(CHECKS))      # below the title
     copied = [nbformat.from_dict({**cell, "metadata": {}}) for cell in cells]
     for number, cell in enumerate(copied):
         cell.id = f"cell-{number}"

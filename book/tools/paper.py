@@ -1,8 +1,9 @@
 """The whole book as one PDF, and the cheat sheet as another: ``python book/tools/paper.py``, into _build/course.
 
-The pages of the built book are joined into one, in their order, and printed by Chromium, with bookmarks. Names within a page
-get the page's name before them, so that links from page to page become links within the file. Solutions, and answers of
-self-checks, stand in a part of their own at the end, with links to and fro; code that is folded on the pages is left out.
+Each page of the built book is printed by Chromium, and what it printed is joined, in the order of the book: all of it as one
+page is more than Chromium prints. Names within a page get the page's name before them, so that links from page to page become
+links within the file. Bookmarks and tags (for readers that speak) are joined as well. Solutions, and answers of self-checks,
+stand in a part of their own at the end, with links to and fro; code that is folded on the pages is left out.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import argparse
 import re
 import sys
 import tempfile
-from html import escape
+from html import escape, unescape
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
 
 from program import finish
 
@@ -20,14 +23,26 @@ from program import finish
 import yaml
 from bs4 import BeautifulSoup, Tag
 from disk import write_atomically
-from pypdf import PdfReader
+from pypdf import PdfReader, PdfWriter
+from pypdf.generic import (
+    ArrayObject,
+    BooleanObject,
+    DictionaryObject,
+    Fit,
+    IndirectObject,
+    NameObject,
+    NumberObject,
+    TextStringObject,
+)
 from webpages import COURSE, HTML, Page, browser, math_scripts, read_page, read_pages, ship
 
 from chapters import ROOT
 
 SHEET = "cheatsheet"
 SOLUTIONS = "Solutions and answers"
-UNKNOWN = "000"     # in place of a page number until the book has been printed once
+UNKNOWN = "000"     # in place of a page number until all else has been printed
+LINK = re.compile(r' href="#([^"]+)"')
+ELSEWHERE = "book:"     # before a name that another part of the book has
 FRAME = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -35,6 +50,7 @@ FRAME = """<!DOCTYPE html>
 <title>{title}</title>
 <link rel="stylesheet" href="_static/pygments.css">
 <link rel="stylesheet" href="_static/paper.css">
+<style>html {{ counter-reset: page {before} }}</style>
 {math}
 </head>
 <body class="tex2jax_ignore {kind}">
@@ -63,7 +79,22 @@ FIT = """async () => {
     .map(part => `${part.tagName.toLowerCase()} "${(part.alt ?? part.textContent).trim().slice(0, 60)}"`);
 }"""
 WIDTH = 642     # of the column in CSS pixels: A4 less 20 mm on each side
-NUMBERED = '<div style="width: 100%; text-align: center; font-size: 8px; color: #57606a"><span class="pageNumber"></span></div>'
+
+
+class Piece(NamedTuple):
+    """What is printed at once: HTML, and the part of the book that it belongs to; ``opens`` where it begins that part."""
+
+    body: str
+    part: str = ""
+    opens: bool = False
+
+
+class Place(NamedTuple):
+    """Where a name stands in the printed book: the page, from 0, and how far from its lower and left edge, in points."""
+
+    page: int
+    left: float
+    top: float
 
 
 def anchor(page: str, name: str = "") -> str:
@@ -179,37 +210,139 @@ def with_numbers(book: str, numbers: dict[str, int]) -> str:
     return re.sub(rf'(data-of="([^"]+)">){UNKNOWN}', lambda found: f"{found[1]}{numbers.get(found[2], UNKNOWN)}", book)
 
 
-def joined(pages: list[Page], html: Path) -> str:
-    """One page of HTML with all of them."""
+def pieces(pages: list[Page], html: Path) -> list[Piece]:
+    """Cover and contents, then each page, and what stands at the end."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    names, body, back, before = {page.name for page in pages}, [], [], None
+    names, body, back, before = {page.name for page in pages}, [], [], ""
     entries = [(page.part, page.name, page.title) for page in pages]
     for page in pages:
-        taken = prepare(page, names, html)
-        if page.part and page.part != before:
-            body.append(f'<h1 class="part">{escape(page.part)}</h1>')
+        taken, opens = prepare(page, names, html), page.part not in ("", before)
+        head = f'<h1 class="part">{escape(page.part)}</h1>' if opens else ""
+        body.append(Piece(f'{head}<div class="chapter">{page.article.decode_contents()}</div>', page.part, opens))
         before = page.part
-        body.append(f'<div class="chapter">{page.article.decode_contents()}</div>')
         if taken:
             title = page.article.select_one("h2").get_text().strip()
             back.append(f"<section><h3>{escape(title)}</h3>{''.join(map(str, taken))}</section>")
     if back:
         entries.append(("", "solutions", SOLUTIONS))
-        body.append(f'<div class="chapter"><span id="solutions"></span><h1>{SOLUTIONS}</h1>{"".join(back)}</div>')
+        end = f'<div class="chapter"><span id="solutions"></span><h1>{SOLUTIONS}</h1>{"".join(back)}</div>'
+        body.append(Piece(end))
     title = f'<div class="cover"><p class="title">{config["title"]}</p><p>{config["author"]}</p>' \
             "<p>Text and figures: CC BY 4.0. Code: MIT.</p></div>"
-    front = f'{title}<div class="contents"><h1>Contents</h1>{listed(entries)}</div>'
-    return FRAME.format(title=escape(config["title"]), math=math_scripts("_static"), kind="book", body=front + "\n".join(body))
+    return tied([Piece(f'{title}<div class="contents"><h1>Contents</h1>{listed(entries)}</div>'), *body])
 
 
-def page_numbers(pdf: Path, names: set[str]) -> dict[str, int]:
-    """On which page of a PDF each name stands."""
-    reader = PdfReader(pdf)
-    found = {name.lstrip("/"): target for name, target in reader.named_destinations.items()}
-    return {name: reader.get_destination_page_number(found[name]) + 1 for name in names if name in found}
+def tied(parts: list[Piece]) -> list[Piece]:
+    """Links to another piece get an address that is found again in what is printed; and as only names to which something on
+    the same page leads are kept there, each piece gets links to all of its own that others lead to, which nobody sees."""
+    named = [set(re.findall(r' id="([^"]+)"', part.body)) for part in parts]
+    asked = set().union(*(set(LINK.findall(part.body)) - own for part, own in zip(parts, named)))
+    return [part._replace(body=tie(part.body, own, sorted(own & asked))) for part, own in zip(parts, named)]
 
 
-def print_page(opened, page: Path, pdf: Path, **options: object) -> list[str]:
+def tie(body: str, own: set[str], wanted: list[str]) -> str:
+    """One piece of ``tied``, with its own names and those of them to which others lead."""
+    body = LINK.sub(lambda link: link[0] if link[1] in own else f' href="{ELSEWHERE}{link[1]}"', body)
+    unseen = "".join(f'<a href="#{name}"></a>' for name in wanted)
+    return f"{body}<div hidden>{unseen}</div>" if wanted else body
+
+
+def places(reader: PdfReader, before: int) -> dict[str, Place]:
+    """Where the names stand that a printed piece has, with so many pages before it."""
+    return {unquote(name.removeprefix("/")): Place(before + reader.get_destination_page_number(target), target.left, target.top)
+            for name, target in reader.named_destinations.items()}
+
+
+def add_bookmarks(writer: PdfWriter, reader: PdfReader, entries: list, before: int, titles: dict[str, str],
+                  above: IndirectObject | None) -> IndirectObject | None:
+    """Add a piece's bookmarks below ``above``; returns the first of them. ``titles`` are those of ``headings``."""
+    first = last = None
+    for entry in entries:
+        if isinstance(entry, list):
+            add_bookmarks(writer, reader, entry, before, titles, last)
+            continue
+        page, squeezed = before + reader.get_destination_page_number(entry), "".join(entry.title.split())
+        last = writer.add_outline_item(title=titles.get(squeezed, str(entry.title)), page_number=page, parent=above,
+                                       fit=Fit.xyz(entry.left, entry.top), is_open=False)
+        first = first or last
+    return first
+
+
+def headings(body: str) -> dict[str, str]:
+    """Headings by what they are without white space, as Chromium loses that between two lines."""
+    found = [unescape(re.sub("<[^>]+>", "", inner)) for inner in re.findall(r"<h[1-6][^>]*>(.*?)</h[1-6]>", body, flags=re.S)]
+    return {"".join(text.split()): " ".join(text.split()) for text in found}
+
+
+def add_tags(writer: PdfWriter, reader: PdfReader, before: int, root: DictionaryObject) -> None:
+    """Add a piece's tree of tags, which says what is a heading, a paragraph or a table, to that of the book."""
+    tree = reader.root_object["/StructTreeRoot"].clone(writer)
+    start, numbers = root["/ParentTreeNextKey"], root["/ParentTree"]["/Nums"]
+    own = tree["/ParentTree"]["/Nums"]
+    for key, value in zip(own[::2], own[1::2]):
+        numbers.extend([NumberObject(key + start), value])
+    for page, printed in zip(writer.pages[before:], reader.pages):
+        page[NameObject("/StructParents")] = NumberObject(printed["/StructParents"] + start)    # not copied with the page
+        for link in (entry.get_object() for entry in page.get("/Annots", [])):
+            link[NameObject("/StructParent")] = NumberObject(link["/StructParent"] + start)
+    top = tree.raw_get("/K")
+    for element in top if isinstance(top, list) else [top]:
+        element.get_object()[NameObject("/P")] = root.indirect_reference
+        root["/K"].append(element)
+    root[NameObject("/ParentTreeNextKey")] = NumberObject(start + tree["/ParentTreeNextKey"])
+
+
+def lead(writer: PdfWriter, known: dict[str, Place]) -> set[str]:
+    """Let each link within the book lead to its place; returns names that have none."""
+    dead = set()
+    for page in writer.pages:
+        for link in (entry.get_object() for entry in page.get("/Annots", [])):
+            to = link.get("/Dest") or link.get("/A", {}).get("/URI", "")
+            if not str(to).startswith(("/", ELSEWHERE)):
+                continue
+            name = unquote(str(to).removeprefix("/").removeprefix(ELSEWHERE))
+            link.pop("/A", None)
+            link.pop("/Dest", None)
+            if name in known:
+                fit = Fit.xyz(known[name].left, known[name].top)
+                target = [writer.pages[known[name].page].indirect_reference, fit.fit_type, *fit.fit_args]
+                link[NameObject("/Dest")] = ArrayObject(target)
+            else:
+                dead.add(name)
+    return dead
+
+
+def join(parts: list[Piece], printed: list[Path], title: str, pdf: Path) -> set[str]:
+    """Make one PDF of all that was printed; returns names that links lead to and that nothing has."""
+    writer, known, above, before = PdfWriter(), {}, None, 0
+    root = DictionaryObject({NameObject("/Type"): NameObject("/StructTreeRoot"), NameObject("/K"): ArrayObject(),
+                             NameObject("/ParentTree"): DictionaryObject({NameObject("/Nums"): ArrayObject()}),
+                             NameObject("/ParentTreeNextKey"): NumberObject(0)})
+    writer._add_object(root)
+    for part, path in zip(parts, printed):
+        reader = PdfReader(path)
+        writer.append(reader, import_outline=False)
+        below = None if part.opens or not part.part else above
+        first = add_bookmarks(writer, reader, reader.outline, before, headings(part.body), below)
+        above = first if part.opens else above
+        known |= places(reader, before)
+        add_tags(writer, reader, before, root)
+        before += len(reader.pages)
+    dead = lead(writer, known)
+    writer.root_object.pop("/Names", None)      # of use for joining only
+    writer.root_object[NameObject("/StructTreeRoot")] = root.indirect_reference
+    writer.root_object[NameObject("/MarkInfo")] = DictionaryObject({NameObject("/Marked"): BooleanObject(True)})
+    writer.root_object[NameObject("/Lang")] = TextStringObject("en")
+    writer.add_metadata({"/Title": title})
+    writer.page_mode = "/UseOutlines"
+    with tempfile.TemporaryDirectory(dir=pdf.parent) as folder:
+        written = Path(folder, pdf.name)
+        writer.write(written)
+        written.replace(pdf)
+    return dead
+
+
+def print_page(opened, page: Path, pdf: Path) -> list[str]:
     """Print one page of HTML, its formulas drawn and fitted; returns what is wider than the column all the same."""
     tab = opened.new_page(viewport={"width": WIDTH, "height": 900})
     tab.set_default_timeout(1_200_000)
@@ -218,29 +351,41 @@ def print_page(opened, page: Path, pdf: Path, **options: object) -> list[str]:
     wide = tab.evaluate(FIT)
     with tempfile.TemporaryDirectory(dir=pdf.parent) as folder:
         written = Path(folder, pdf.name)
-        tab.pdf(path=written, format="A4", outline=True, tagged=True, print_background=True, prefer_css_page_size=True, **options)
+        tab.pdf(path=written, format="A4", outline=True, tagged=True, print_background=True, prefer_css_page_size=True)
         written.replace(pdf)
     tab.close()
     return wide
 
 
 def make(chapter: str, html: Path, course: Path) -> tuple[Path, list[str]]:
-    """Print all pages whose name contains ``chapter`` to one PDF, twice: the first time tells the numbers of pages.
+    """Print all pages whose name contains ``chapter`` to one PDF, and the contents at last, when numbers of pages are known.
 
-    Returns the file, and what is wider than the column.
+    Returns the file, and what is to be mended: what is wider than the column, and links that lead nowhere.
     """
     ship(html, course)
-    footer = {"display_header_footer": True, "header_template": "<span></span>", "footer_template": NUMBERED}
-    source, pdf = course / "book.html", course / "book.pdf"
-    pages = read_pages(html, chapter)
-    book = joined(pages, html)
-    with browser() as opened:
-        write_atomically(source, book)
-        print_page(opened, source, pdf, **footer)
-        write_atomically(source, with_numbers(book, page_numbers(pdf, {page.name for page in pages} | {"solutions"})))
-        wide = print_page(opened, source, pdf, **footer)
+    title = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
+    front, *others = parts = pieces(read_pages(html, chapter), html)
+    source, pdf, faults, numbers, printed = course / "book.html", course / "book.pdf", [], {}, []
+    with tempfile.TemporaryDirectory(dir=course) as folder, browser() as opened:
+
+        def put(body: str, number: int, before: int) -> tuple[PdfReader, list[str]]:
+            """Print a piece that begins after so many pages."""
+            path = Path(folder, f"{number}.pdf")
+            kind = {"title": escape(title), "math": math_scripts("_static"), "kind": "book"}
+            write_atomically(source, FRAME.format(before=before, body=body, **kind))
+            wide = print_page(opened, source, path)
+            return PdfReader(path), [f"wider than the column: {what}" for what in wide]
+
+        before = len(put(front.body, 0, 0)[0].pages)
+        for number, part in enumerate(others, 1):
+            reader, wide = put(part.body, number, before)
+            numbers |= {name: place.page + 1 for name, place in places(reader, before).items()}
+            before, faults = before + len(reader.pages), faults + wide
+        faults += put(with_numbers(front.body, numbers), 0, 0)[1]
+        printed = [Path(folder, f"{number}.pdf") for number in range(len(parts))]
+        dead = join(parts, printed, title, pdf)
     source.unlink()
-    return pdf, wide
+    return pdf, faults + [f"leads nowhere: {name}" for name in sorted(dead)]
 
 
 def sheet(html: Path, course: Path) -> Path:
@@ -250,8 +395,8 @@ def sheet(html: Path, course: Path) -> Path:
     rename(page, {SHEET})
     find_images(page, html)
     source, pdf = course / f"{SHEET}.html", course / f"{SHEET}.pdf"
-    body = page.article.decode_contents()
-    write_atomically(source, FRAME.format(title=escape(page.title), math=math_scripts("_static"), kind="sheet", body=body))
+    frame = {"title": escape(page.title), "before": 0, "math": math_scripts("_static"), "kind": "sheet"}
+    write_atomically(source, FRAME.format(body=page.article.decode_contents(), **frame))
     with browser() as opened:
         print_page(opened, source, pdf)
     source.unlink()
@@ -262,11 +407,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("chapter", nargs="?", default="", help="part of its name; the whole book if left out")
     chapter = parser.parse_args().chapter
-    pdf, wide = make(chapter, HTML, COURSE)
+    pdf, faults = make(chapter, HTML, COURSE)
     for file in [pdf] if chapter else [pdf, sheet(HTML, COURSE)]:
         print(f"{file}: {len(PdfReader(file).pages)} pages")
-    for part in wide:
-        print(f"wider than the column: {part}", file=sys.stderr)
+    for fault in faults:
+        print(fault, file=sys.stderr)
     return 0
 
 

@@ -56,6 +56,8 @@ def read_page(html: Path, name: str, part: str = "") -> Page:
     article = BeautifulSoup(path.read_bytes(), "html.parser").select_one("article")
     if article is None or article.h1 is None:
         raise ChapterError(f"the page {name} has no article with a heading; build it anew with `make clean book`")
+    for head in article.select("th > button"):      # a click on it sorts the table
+        head.unwrap()
     for useless in article.select(ON_SCREEN_ONLY):
         useless.decompose()
     return Page(name, part, article)

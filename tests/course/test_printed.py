@@ -106,7 +106,9 @@ def test_slides_hold_no_sections_and_no_names_of_their_own(shown: list[Beautiful
 
 def on_paper(html: Path) -> BeautifulSoup:
     pages = [webpages.read_page(html, "10_lines"), webpages.read_page(html, "other", "Bent")]
-    return BeautifulSoup(paper.with_numbers(paper.joined(pages, html), {"10_lines": 4}), "html.parser")
+    front, *others = paper.pieces(pages, html)
+    whole = "".join([paper.with_numbers(front.body, {"10_lines": 4}), *(piece.body for piece in others)])
+    return BeautifulSoup(whole.replace(f'href="{paper.ELSEWHERE}', 'href="#'), "html.parser")
 
 
 def test_every_link_of_the_joined_book_leads_to_a_place_in_it(html: Path) -> None:
@@ -117,6 +119,22 @@ def test_every_link_of_the_joined_book_leads_to_a_place_in_it(html: Path) -> Non
     assert {link[1:] for link in links if link.startswith("#")} <= set(names)
     assert [link for link in links if not link.startswith("#")] == ["https://example.org/x.html#y"]
     assert {"#other--there", "#10_lines", "#10_lines--eq-b"} <= set(links) and "the index" in book.get_text()
+
+
+def test_what_other_pieces_lead_to_is_named_where_it_stands(html: Path) -> None:
+    """Chromium keeps a name on paper only if something on the same page leads to it."""
+    pages = [webpages.read_page(html, "10_lines"), webpages.read_page(html, "other", "Bent")]
+    front, lines, other, end = [BeautifulSoup(piece.body, "html.parser") for piece in paper.pieces(pages, html)]
+    assert [link["href"] for link in front.select("a[href]")] == ["book:10_lines", "book:other", "book:solutions"]
+    assert {"book:other--there", "#10_lines"} <= {link["href"] for link in lines.select("a[href]")}
+    unseen = [link["href"] for link in lines.select("div[hidden] a")]
+    assert {"#10_lines", "#10_lines--eq-b", "#10_lines--ex-1", "#10_lines--question-1"} == set(unseen)
+    assert [link["href"] for link in other.select("div[hidden] a")] == ["#other", "#other--there"] and end.select("#solutions")
+
+
+def test_bookmarks_keep_the_spaces_that_chromium_loses() -> None:
+    body = '<h2 id="a"><span>1. </span>Lines that\n rise &amp; fall</h2><h3>One</h3>'
+    assert paper.headings(body) == {"1.Linesthatrise&fall": "1. Lines that rise & fall", "One": "One"}
 
 
 def test_solutions_and_answers_stand_at_the_end_with_links_to_and_fro(html: Path) -> None:
@@ -139,6 +157,14 @@ def test_parts_chapters_and_sections_are_headings_of_three_levels(html: Path) ->
 def test_a_page_that_is_not_built_is_named(html: Path) -> None:
     with pytest.raises(ChapterError, match="30_x is not built: say `make book`"):
         webpages.read_page(html, "30_x")
+
+
+def test_a_table_that_can_be_sorted_keeps_its_heads(html: Path) -> None:
+    table = '<table><tr><th scope="col"><button type="button">a head</button></th></tr></table><button>Run</button>'
+    text = '<html><body><article><section><h1>T</h1>' + table + '</section></article></body></html>'
+    (html / "table.html").write_text(text, encoding="utf-8")
+    article = webpages.read_page(html, "table").article
+    assert article.th.get_text() == "a head" and not article.select("button") and "Run" not in article.get_text()
 
 
 def test_figures_are_called_by_their_labels(html: Path) -> None:
