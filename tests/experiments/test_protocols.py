@@ -44,8 +44,9 @@ def store_usps(folder: Path, train: int = 30, test: int = 20) -> None:
     generator = torch.Generator().manual_seed(0)
     for name, count in (("usps.bz2", train), ("usps.t.bz2", test)):
         values = torch.rand(count, 256, generator=generator) * 2 - 1
-        lines = (f"{i % 10 + 1} " + " ".join(f"{j + 1}:{v:.3f}" for j, v in enumerate(row)) for i, row in enumerate(values.tolist()))
-        (folder / "USPS" / name).write_bytes(bz2.compress("".join(f"{line}\n" for line in lines).encode()))
+        pixels = [" ".join(f"{j + 1}:{value:.3f}" for j, value in enumerate(row)) for row in values.tolist()]
+        text = "".join(f"{i % 10 + 1} {row}\n" for i, row in enumerate(pixels))
+        (folder / "USPS" / name).write_bytes(bz2.compress(text.encode()))
 
 
 # Images
