@@ -28,6 +28,7 @@ from cdlm.data.cache import cache_root
 from cdlm.evaluation.selection import RULES
 from cdlm.experiments.linemod import LINEMOD_ASKED, linemod_jobs, linemod_rows
 from cdlm.experiments.plan import BUDGETS, FIGURE_TASKS, TABLE_TASKS, Job, jobs
+from cdlm.experiments.protocols import protocol_jobs, reproduce_protocols
 from cdlm.experiments.queue import by_cause, by_dask, by_processes, fitting_workers, reproduce
 from cdlm.experiments.record import is_valid
 from cdlm.experiments.results import result_rows
@@ -50,8 +51,10 @@ from cdlm.settings import quoted
 __all__ = [
     "MEASUREMENTS",
     "MOST_SEEDS",
+    "PROTOCOLS_FOLDER",
     "TRANSLATIONS_FOLDER",
     "job_line",
+    "make_protocols",
     "make_translations",
     "measure_command",
     "parse_seeds",
@@ -240,17 +243,46 @@ def make_translations(what: str, seeds: str, profile: str, results: Path | None,
     return f"{len(asked)} runs are on record in {results}"
 
 
+PROTOCOLS_FOLDER = Path("book/results/protocols")
+
+
+def make_protocols(seeds: str, profile: str, results: Path | None, work: Path | None,
+                   listed: bool, number: int | None) -> str:
+    """Make, or list, runs of the neighbors under other protocols; what to tell. Raises
+    RunError if one failed, and for what there is not."""
+    folders = work or cache_root() / "protocols" / profile
+    results = results or (PROTOCOLS_FOLDER if profile == "full" else folders / "records")
+    todo = protocol_jobs(parse_seeds(seeds), profile)
+    if number is not None and number >= len(todo):
+        raise RunError(f"there are {len(todo)} runs, numbered from 0; not {number}")
+    if listed:
+        return "\n".join(job_line(i, job, results) for i, job in enumerate(todo))
+    asked = todo if number is None else [todo[number]]
+    failed = reproduce_protocols(asked, results, folders)
+    for line in by_cause(failed):
+        tell_error(line)
+    if failed:
+        raise RunError(f"{len(failed)} of {len(asked)} runs failed; "
+                       "the same command tries them again")
+    return f"{len(asked)} runs are on record in {results}"
+
+
 @wraps(reproduce_command)
 def reproduce_any_command(**asked: object) -> None:
     """Make the runs behind a table or a figure that are not on record yet; what was cut off is
-    taken up again. table4 and fig8 are translations, made one after the other on the CPU."""
-    if asked["what"] not in TRANSLATED:
+    taken up again. table4 and fig8 are translations, and protocols are runs of the neighbors
+    with other images, both made one after the other on the CPU."""
+    what = asked["what"]
+    if what not in (*TRANSLATED, "protocols"):
         reproduce_command(**asked)
         return
     with clear_errors():
         if asked["dask"] or asked["workers"] > 1 or asked["device"] not in ("cpu", "auto"):
-            raise RunError("translations are made one after the other on the CPU; leave out "
-                           "--dask, --workers and --device")
-        said = make_translations(**{name: asked[name] for name in (
-            "what", "seeds", "profile", "results", "work", "listed", "number")})
+            raise RunError(
+                f"{'translations' if what in TRANSLATED else what} are made one after the "
+                "other on the CPU; leave out --dask, --workers and --device")
+        more = {name: asked[name] for name in ("seeds", "profile", "results", "work", "listed",
+                                               "number")}
+        said = (make_translations(what, **more) if what in TRANSLATED
+                else make_protocols(**more))
     tell(said)

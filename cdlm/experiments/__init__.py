@@ -17,6 +17,8 @@
   records say of each.
 - ``cdlm.experiments.ranks``: Methods ranked over tasks: mean ranks, and from which difference
   on they are told apart.
+- ``cdlm.experiments.protocols``: The same tasks with fewer images, and with images in a frame:
+  their domains and runs.
 - ``cdlm.experiments.findings``: What came out, in sentences that the records bear, or else
   there is an error.
 - ``cdlm.experiments.translation``: The trainings behind Table 4 and Figure 8, and their
