@@ -272,13 +272,13 @@ def test_continuous_integration_runs_the_tests() -> None:
     script = ROOT / ".ci/run"
     assert os.name == "nt" or os.access(script, os.X_OK)
     content = script.read_text(encoding="utf-8")
-    assert "make test-all" in content and "chapters --everything" in content and "set -euo pipefail" in content
+    assert "make test-all" in content and "-m everything --everything" in content and "set -euo pipefail" in content
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a script for bash")
 @pytest.mark.parametrize(("work", "minutes", "status", "said"), [
-    ("echo '1 passed in 1.0s'", 80, 0, "which was make test-everything"),
-    ("echo 'PASSED a'; sleep 20", 0.02, 0, "the time was up; chapters in the book's size that passed before: 1"),
+    ("echo '1 passed in 1.0s'", 80, 0, "without a record, what only make test-everything runs; chapters on record"),
+    ("echo 'PASSED a'; sleep 20", 0.02, 0, "the time was up in chapters in the book's size without a record: 1 passed before"),
     ("echo 'FAILED b'; sleep 20", 0.02, 124, ""), ("echo '1 failed in 1.0s'; exit 1", 80, 1, ""),
 ])  # fmt: skip
 def test_continuous_integration_ends_in_time_and_says_how_far_it_came(
