@@ -293,22 +293,25 @@ def add_tags(writer: PdfWriter, reader: PdfReader, before: int, root: Dictionary
 
 
 def lead(writer: PdfWriter, known: dict[str, Place]) -> set[str]:
-    """Let each link within the book lead to its place; returns names that have none."""
+    """Let each link within the book lead to its place, and take away those that have none; returns the names of these."""
     dead = set()
     for page in writer.pages:
-        for link in (entry.get_object() for entry in page.get("/Annots", [])):
+        kept = ArrayObject()
+        for entry in page.get("/Annots", []):
+            link = entry.get_object()
             to = link.get("/Dest") or link.get("/A", {}).get("/URI", "")
-            if not str(to).startswith(("/", ELSEWHERE)):
-                continue
-            name = unquote(str(to).removeprefix("/").removeprefix(ELSEWHERE))
-            link.pop("/A", None)
-            link.pop("/Dest", None)
-            if name in known:
+            if str(to).startswith(("/", ELSEWHERE)):
+                name = unquote(str(to).removeprefix("/").removeprefix(ELSEWHERE))
+                if name not in known:
+                    dead.add(name)
+                    continue
                 fit = Fit.xyz(known[name].left, known[name].top)
                 target = [writer.pages[known[name].page].indirect_reference, fit.fit_type, *fit.fit_args]
+                link.pop("/A", None)
                 link[NameObject("/Dest")] = ArrayObject(target)
-            else:
-                dead.add(name)
+            kept.append(entry)
+        if kept or "/Annots" in page:
+            page[NameObject("/Annots")] = kept
     return dead
 
 

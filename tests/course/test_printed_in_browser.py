@@ -23,6 +23,12 @@ pytestmark = in_a_browser
 NAME = "35_adversary"
 
 
+def leads_elsewhere(fault: str) -> bool:
+    """Whether a fault is a link to what stands in another chapter, which is not built here."""
+    text, target = (ROOT / f"book/src/{NAME}.md").read_text(encoding="utf-8"), fault.removeprefix(f"leads nowhere: {NAME}--")
+    return target != fault and f"({target})=" not in text and f":label: {target}\n" not in text
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Slides, figures and a PDF of one chapter, and the cheat sheet."""
@@ -30,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     html, course = built_alone(root / "book", f"{NAME}.ipynb", "cheatsheet.md"), root / "made"
     slides.make(NAME, html, course)
     figure_pack.make(NAME, html, course)
-    assert paper.make(NAME, html, course)[1] == [], "wider than the column"
+    assert [fault for fault in paper.make(NAME, html, course)[1] if not leads_elsewhere(fault)] == []
     paper.sheet(html, course)
     return course
 
