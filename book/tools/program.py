@@ -46,5 +46,3 @@ def finish(main: Callable[[], int]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 1
-
-

@@ -68,10 +68,11 @@ def settings(config: dict, to_book: str) -> dict[str, object]:
     found["bibtex_bibfiles"] = [f"{to_book}/{name}" for name in found["bibtex_bibfiles"]]
     found["extensions"] = EXTENSIONS + found["extensions"] + list(local)
     found["exclude_patterns"] = IGNORED + found["exclude_patterns"]
-    style = {"html_static_path": [f"{to_book}/_static"], "pygments_style": "sphinx", **page_files()}
+    style = {"html_static_path": [f"{to_book}/_static"], "pygments_style": "sphinx"}
     shown = {"html_theme": "sphinx_book_theme", "html_theme_options": {"search_bar_text": "Search this book...", **theme}}
     rest = {"project": found["html_title"], "external_toc_path": "_toc.yml", "html_sourcelink_suffix": ""}
-    return {**found, **style, **shown, **rest, **own}
+    loaded = {name: own.get(name, []) + files for name, files in page_files().items()}
+    return {**found, **style, **shown, **rest, **own, **loaded}
 
 
 def conf(folder: Path) -> str:

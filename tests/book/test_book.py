@@ -127,10 +127,10 @@ def without_jupyter_book(environment: dict[str, str], folder: Path) -> dict[str,
     return bare
 
 
-def differing(root: Path, environment: dict[str, str]) -> list[Path]:
-    """Pages of a book below ``root`` that `make book-sphinx` builds otherwise than `make book` has; a warning is an error."""
+def differing(root: Path, environment: dict[str, str], *words: str) -> list[Path]:
+    """Pages of a book below ``root`` that `make book-sphinx`, with words to Sphinx, builds otherwise than `make book` has."""
     commands = [["book/tools/sphinx_conf.py", "_build/sphinx"],
-                ["-m", "sphinx", "-b", "html", "-W", "-n", "--keep-going", "-c", "_build/sphinx", "-d", "_build/sphinx/doctrees",
+                ["-m", "sphinx", "-b", "html", *words, "-c", "_build/sphinx", "-d", "_build/sphinx/doctrees",
                  "book", "_build/sphinx/html"]]  # fmt: skip
     for command in commands:
         run = subprocess.run([sys.executable, *command], cwd=root, env=environment, capture_output=True, text=True, timeout=900)
@@ -151,8 +151,8 @@ def test_sphinx_alone_builds_the_same_few_pages(bare_environment: dict[str, str]
 @pytest.mark.everything
 def test_sphinx_alone_builds_the_same_pages(build: subprocess.CompletedProcess, bare_environment: dict[str, str],
                                             tmp_path: Path) -> None:
-    """All of them."""
-    assert differing(build.copy, without_jupyter_book(bare_environment, tmp_path)) == []
+    """All of them, and every warning is an error."""
+    assert differing(build.copy, without_jupyter_book(bare_environment, tmp_path), "-W", "-n", "--keep-going") == []
 
 
 def test_no_broken_links(pages: dict[Path, BeautifulSoup], build: subprocess.CompletedProcess) -> None:

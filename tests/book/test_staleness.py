@@ -125,12 +125,12 @@ REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one 
         f"76 84c {EXPERIMENTS}", "values: Tensor, level: float = 0.95", "values: Tensor, level: float = 0.9"),
     "another default: a map of features, drawn in 84; made in 76": (
         f"76 84 {COMMANDS}", "perplexity: float = 30.0", "perplexity: float = 20.0"),
-    "a decorator: a batch in parts, in 12, in 84, in the queue of 80, and in all who use a run; made in 76": (
-        f"12 76 80 84 84b 84c 86 87 88 89 {COMMANDS}",
+    "a decorator: a batch in parts, in 12, in 84, in the queue of 80 and 82b, and in all who use a run; made in 76": (
+        f"12 76 80 82b 84 84b 84c 86 87 88 89 {COMMANDS}",
         "@torch.no_grad()\ndef in_batches", "@torch.inference_mode()\ndef in_batches"),
     "a default of a dataclass: random changes, of which a Loop may have some, in all who train; made in 60": (
-        f"35 40 55 60 71 73 74 76 77 78 78b 78c 80 84b 84c 86 87 88 89 {COMMANDS}", "degrees: Annotated[float, Span(0, 360)] = 0.0",
-        "degrees: Annotated[float, Span(0, 360)] = 1.0"),
+        f"35 40 55 60 71 73 74 76 77 78 78b 78c 80 82b 84b 84c 86 87 88 89 {COMMANDS}",
+        "degrees: Annotated[float, Span(0, 360)] = 0.0", "degrees: Annotated[float, Span(0, 360)] = 1.0"),
     "a function whose name others have for a variable: records joined in 51 and 84; made in 74": (
         f"51 74 84 84c {COMMANDS}", "two of these runs have the same seed", "a seed twice"),
     "a constant: the paper's numbers, in the experiments; made in 80": (
@@ -144,8 +144,8 @@ REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one 
     "the help of a command, which 73 runs": (
         f"73 {COMMANDS}", "new folder for config, metrics and weights", "new folder"),
     "a method of a class: the log of a training, of all who train; made in 73": (
-        f"35 40 55 71 73 74 76 77 78 78b 78c 80 84b 84c 86 87 88 89 {COMMANDS}", "if self.table is None:\n            self.names",
-        "if not self.names:\n            self.names"),
+        f"35 40 55 71 73 74 76 77 78 78b 78c 80 82b 84b 84c 86 87 88 89 {COMMANDS}",
+        "if self.table is None:\n            self.names", "if not self.names:\n            self.names"),
 }  # fmt: skip
 
 

@@ -277,7 +277,7 @@ def test_continuous_integration_runs_the_tests() -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a script for bash")
 @pytest.mark.parametrize(("work", "minutes", "status", "said"), [
-    ("echo '1 passed in 1.0s'", 80, 0, "without a record, what only make test-everything runs; chapters on record"),
+    ("echo '1 passed in 1.0s'", 80, 0, "without a record, tests of make test-everything; chapters on record"),
     ("echo 'PASSED a'; sleep 20", 0.02, 0, "the time was up in chapters in the book's size without a record: 1 passed before"),
     ("echo 'FAILED b'; sleep 20", 0.02, 124, ""), ("echo '1 failed in 1.0s'; exit 1", 80, 1, ""),
 ])  # fmt: skip
