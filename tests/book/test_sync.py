@@ -633,7 +633,7 @@ def test_what_is_killed_at_any_moment_is_repaired_by_the_next(house: House, tool
     whole = files_of(house)
     texts = {path: content for path, content in whole.items() if path.parent.name == "src"}
     draw, half = random.Random(tool), 0
-    for number in range(6):
+    for number in range(10):
         for path, content in texts.items():
             path.write_bytes(content.replace(b"\n", b"\r\n"))
         for path in set(whole) - set(texts):
