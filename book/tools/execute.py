@@ -131,8 +131,16 @@ def environment(profile: str, log: Path) -> dict[str, str]:
     return os.environ | settings | reads
 
 
+def plain(text: str) -> str:
+    """A message without colors and without empty lines at its end."""
+    return re.sub(r"\x1b\[[\d;]*m", "", text).rstrip()
+
+
 def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
-    """Run all cells in place; what they read, as hashes by path. Raises ChapterError where one fails."""
+    """Run all cells in place; what they read, as hashes by path. Raises ChapterError where one fails.
+
+    What a kernel says beside its cells (libraries that end, not always quietly) is told where it dies, and else dropped.
+    """
     client = NotebookClient(
         notebook,
         timeout=CELL_TIMEOUT_S,
@@ -144,12 +152,16 @@ def run_cells(notebook: NotebookNode, profile: str) -> dict[str, str]:
         resources={"metadata": {"path": str(BOOK)}},
         on_cell_start=KERNELS.go_on,
     )
-    with tempfile.TemporaryDirectory() as place, KERNELS.one(client):
+    with (tempfile.TemporaryDirectory() as place, KERNELS.one(client),
+          open(Path(place) / "aside", "w+", encoding="utf-8", errors="replace") as aside):
         log = Path(place) / "reads"
         try:
-            client.execute(env=environment(profile, log))
-        except (CellExecutionError, CellTimeoutError, RuntimeError) as error:   # the last where a kernel dies
-            raise ChapterError(re.sub(r"\x1b\[[\d;]*m", "", str(error)).rstrip()) from None  # without colors
+            client.execute(env=environment(profile, log), stdout=aside, stderr=aside)
+        except (CellExecutionError, CellTimeoutError) as error:
+            raise ChapterError(plain(str(error))) from None
+        except RuntimeError as error:       # a kernel dies
+            aside.seek(0)
+            raise ChapterError(plain(f"{error}\n{aside.read()}")) from None
         try:
             return noted(log)
         except ValueError as error:

@@ -147,7 +147,10 @@ def test_a_conf_for_sphinx_follows_from_the_settings(tmp_path: Path) -> None:
     assert found["bibtex_bibfiles"] == ["../book/references.bib"] and found["html_logo"] == "../book/_static/logo.svg"
     assert set(CONFIG["sphinx"]["extra_extensions"]) | {"cdlm_book", "myst_nb"} <= set(found["extensions"])
     assert "jupyter_book" not in found["extensions"]
-    assert {name: found[name] for name in CONFIG["sphinx"]["config"]} == CONFIG["sphinx"]["config"]
+    scripts, styles = ([path.name for path in sorted((ROOT / "book/_static").glob(f"*.{kind}"))] for kind in ("js", "css"))
+    own = CONFIG["sphinx"]["config"]
+    assert found["html_js_files"] == own["html_js_files"] + scripts and found["html_css_files"] == styles and scripts and styles
+    assert {name: found[name] for name in own} == own | {"html_js_files": found["html_js_files"]}
     assert found["html_theme_options"]["repository_url"] == CONFIG["repository"]["url"]
     script = {}
     before = list(sys.path)

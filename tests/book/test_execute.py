@@ -218,8 +218,9 @@ def test_an_error_leaves_the_notebook_untouched(house: House, capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("import os; os._exit(3)", "died"), ("while True:\n    pass", "timed out")],
-    ids=["the kernel dies", "it takes too long"],
+    [("import os; os._exit(3)", "died"), ("while True:\n    pass", "timed out"),
+     ("import faulthandler, sys\nfaulthandler.enable(sys.__stderr__)\nfaulthandler._sigsegv()", "Segmentation fault")],
+    ids=["the kernel dies", "it takes too long", "it says why it dies"],
 )
 def test_a_run_that_does_not_end_well_is_reported(
     house: House, source: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -232,6 +233,16 @@ def test_a_run_that_does_not_end_well_is_reported(
     message = capsys.readouterr().err
     assert message.startswith("error: 10_a: ") and words in message
     assert house.notebook("10_a").read_bytes() == before
+
+
+def test_what_a_kernel_says_as_it_ends_is_not_told(house: House, capfd: pytest.CaptureFixture) -> None:
+    house.write("10_a", code("import atexit, os\n_ = atexit.register(os.write, 2, b'a socket is gone')\nprint('well')"))
+    assert sync.main([]) == 0
+    capfd.readouterr()
+    assert execute.main([]) == 0
+    printed = capfd.readouterr()
+    assert printed.out.startswith("10_a: executed in ") and printed.err == ""
+    assert [output.text for cell in read(house, "10_a").cells for output in cell.get("outputs", [])] == ["well\n"]
 
 
 def test_a_path_of_this_machine_is_refused(house: House, capsys: pytest.CaptureFixture) -> None:
