@@ -74,10 +74,10 @@ chapter: $(VENV)/.all ## write the skeleton of a new chapter: CHAPTER=58_priors
 lab: $(VENV)/.all ## open all chapters in JupyterLab, ready to run
 	$(BIN)/jupyter lab --notebook-dir=book
 
-test: $(VENV)/.all ## what a reader waits for
+test: $(VENV)/.all ## what a reader waits for: all that is quick, and what has changed since it was last on record
 	$(call tests,not slow and ,)
 
-test-all: $(VENV)/.all ## faults, end to end, and in the book's size the chapters without a current record of that
+test-all: $(VENV)/.all ## every chapter in its smallest size, faults, end to end; in the book's size what has no record of that
 	$(call tests,,)
 
 test-everything: $(VENV)/.all ## test-all with every chapter in the book's size, whatever is on record

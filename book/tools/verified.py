@@ -60,11 +60,21 @@ def current_record(text: Path, records: dict[str, dict]) -> dict | None:
     return row if wanted.items() <= row.items() else None
 
 
+def ran_here(text: Path, records: dict[str, dict]) -> bool:
+    """Whether a chapter has passed as it is, and with the versions that are installed here."""
+    row = current_record(text, records)
+    return row is not None and row["versions"] == versions_here()
+
+
 def row_of(chapter: str, notebook: NotebookNode, seconds: float) -> dict:
     """The record of a chapter that has just passed, its notebook being as it was executed."""
-    versions = {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF}
     return {"fingerprint": run_fingerprint(notebook), "compared": what_is_compared(chapter), "profile": "book",
-            "seconds": round(seconds), "versions": versions}
+            "seconds": round(seconds), "versions": versions_here()}
+
+
+def versions_here() -> dict[str, str]:
+    """What a chapter passes or fails with, by name."""
+    return {"python": platform.python_version()} | {name: version(name) for name in VERSIONS_OF}
 
 
 def keep(chapter: str, row: dict | None) -> None:

@@ -33,6 +33,7 @@ def tab() -> Iterator:
         browser.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", SAMPLE)
 def test_axe_finds_no_barrier(file: str, html: Path, tab) -> None:
     tab.goto((html / Path(file).with_suffix(".html").name).as_uri())
@@ -71,6 +72,7 @@ PUSHED = """() => [...document.querySelectorAll('article *')].filter(part =>
     .map(part => `${part.localName}.${part.className}: ${part.textContent.trim().slice(0, 60)}`)"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", SAMPLE)
 def test_what_is_pushed_on_a_telephone_is_reached_by_keys(file: str, html: Path, tab) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})

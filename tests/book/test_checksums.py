@@ -166,6 +166,7 @@ def see(copy: Path) -> Callable[[str], list[str]]:
     patch.undo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", made_files())
 def test_one_flipped_byte_is_seen(file: str, copy: Path, see: Callable[[str], list[str]]) -> None:
     path = copy / file

@@ -126,6 +126,7 @@ def test_a_name_that_is_wrong_or_taken_is_refused_and_nothing_written(tmp_path: 
     assert (run.returncode, run.stderr) == (1, "error: 20_vae has this number already; take a free one\n")
 
 
+@pytest.mark.slow
 def test_a_new_chapter_is_written_and_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(ROOT / "book/_toc.yml", tmp_path)
     whole = new_chapter.skeleton("58_priors")
@@ -197,6 +198,7 @@ def test_a_file_stops_jupyter_book_2() -> None:
     assert re.search(r"Tried with\n# Jupyter Book 2\.\d+\.\d+:", content) and "_config.yml" in content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version, says", [("2.1.7", "2.1.7, which cannot build this book: pip install -r"), ("1.0.3", "1.0.3\n")])
 def test_doctor_knows_the_wrong_jupyter_book(version: str, says: str, tmp_path: Path) -> None:
     found = tmp_path / f"jupyter_book-{version}.dist-info"

@@ -216,6 +216,7 @@ def test_an_error_leaves_the_notebook_untouched(house: House, capsys: pytest.Cap
     assert not why_stale(read(house, "20_b")) and read(house, "20_b").cells[-1].outputs[0].text == "well\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "words"),
     [("import os; os._exit(3)", "died"), ("while True:\n    pass", "timed out"),

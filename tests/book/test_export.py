@@ -184,6 +184,7 @@ def test_docstrings_and_comments_survive_as_written(house: House) -> None:
     assert files(house)["low.py"].endswith(source + "\n")
 
 
+@pytest.mark.slow
 def test_output_is_deterministic(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     house.write("10_a", code("import os, sys, re, json"), code("x = (os, sys, re, json)", "export:low"))
     house.write("20_b", code("b = 1", "export:low"), code("a = x", "export:high"))

@@ -68,6 +68,7 @@ def test_functions_and_tests_of_a_row_exist(number: int) -> None:
         assert re.search(rf"^ *def {name}\(", (ROOT / file.partition("::")[0]).read_text(encoding="utf-8"), flags=re.M), test
 
 
+@pytest.mark.slow
 def test_the_command_agrees() -> None:
     done = command("--json")
     listed = json.loads(done.stdout)
@@ -180,6 +181,7 @@ def test_what_changes_no_result_makes_nothing_stale(copied: Path) -> None:
     assert stale(copied, "tests/equations/test_divergence.py", "    numbers = {mu_s", "    # some\n    numbers = {mu_s") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [None, "", "{}", '{"provenance": {}, "equations": []}', "[1]"], ids=repr)
 def test_a_missing_or_broken_record_gets_one_line(checkout: Path, content: str | None) -> None:
     path = checkout / "cdlm/theory/ledger.json"
@@ -234,6 +236,7 @@ def test_a_missing_record_is_an_error_with_advice(tmp_path: Path) -> None:
         read_ledger(tmp_path / "ledger.json")
 
 
+@pytest.mark.slow
 def test_the_recorder_counts_a_parametrized_test_as_failed_if_one_case_fails(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
         "import pytest\n\n"

@@ -128,6 +128,7 @@ def test_without_ipywidgets_the_figure_is_drawn_once(monkeypatch: pytest.MonkeyP
     assert calls == [{"a": 3, "c": "x"}] and len(told) == 1
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_without_ipywidgets() -> None:
     script = "import sys; sys.modules['ipywidgets'] = None; import cdlm.widgets"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
@@ -257,6 +258,7 @@ def test_clouds_are_those_of_the_package(tab) -> None:
         torch.testing.assert_close(found, widgets.even_cloud(*place), rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @in_a_page
 @pytest.mark.parametrize("board", live.BOARDS)
 def test_a_board_is_turned_by_keys_and_says_what_has_come_out(tab, board: str) -> None:

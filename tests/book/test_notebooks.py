@@ -18,7 +18,7 @@ import yaml
 from conftest import ROOT
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from verified import current_record, is_strict, read_records
+from verified import current_record, is_strict, ran_here, read_records
 
 import chapters
 
@@ -64,6 +64,7 @@ def test_no_drift() -> None:
     assert check.problems() == []
 
 
+@pytest.mark.slow
 def test_check_is_a_command_that_agrees() -> None:
     run = subprocess.run([sys.executable, BOOK / "tools/check.py"], capture_output=True, text=True, cwd=ROOT)
     assert (run.returncode, run.stderr) == (0, "")
@@ -80,7 +81,10 @@ def runs(text: Path, profile: str) -> None:
 
 
 @each_text
-def test_every_cell_runs_in_the_smallest_size(text: Path) -> None:
+def test_every_cell_runs_in_the_smallest_size(text: Path, request: pytest.FixtureRequest) -> None:
+    """`make test` spares a chapter that ran in the book's size, as it is and with the versions that are installed here."""
+    if "not slow" in request.config.getoption("markexpr") and ran_here(text, read_records()):
+        pytest.skip("on record, in the book's size and with these versions; `make test-all` runs it in any case")
     runs(text, "smoke")
 
 
@@ -94,6 +98,7 @@ def test_every_cell_runs_in_the_size_of_the_book(text: Path, request: pytest.Fix
     runs(text, "book")
 
 
+@pytest.mark.slow
 def test_strict_cells_are_really_compared(tmp_path: Path) -> None:
     """A doctored output fails where the tag asks for a comparison, and there only; an error fails anywhere."""
     for name, tag, source, shown in [
@@ -319,6 +324,7 @@ def forward_imports() -> dict[tuple[str, str], set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_no_chapter_imports_what_a_later_one_defines() -> None:
     assert {pair: names for pair, names in forward_imports().items() if pair not in AHEAD} == {}
     assert set(AHEAD) <= set(forward_imports()), "a permission that nobody needs"

@@ -89,6 +89,7 @@ NO_RESULT: dict[str, Edit] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", NO_RESULT.values(), ids=NO_RESULT)
 def test_what_changes_no_result_makes_no_chapter_stale(edit: Edit, package: Path, before: dict[str, object]) -> None:
     if edit("cdlm.model.losses") == "cdlm.model.costs":
@@ -149,6 +150,7 @@ REACHED: dict[str, tuple[str, str, str]] = {        # who becomes stale, as one 
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("expected", "old", "new"), REACHED.values(), ids=REACHED)
 def test_a_change_of_code_makes_those_chapters_stale_that_use_it(
     expected: str, old: str, new: str, package: Path, before: dict[str, object]

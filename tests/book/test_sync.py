@@ -472,6 +472,7 @@ LITTER = [".DS_Store", "._10_a.md", "._10_a.ipynb", ".10_a.md.swp", "10_a.md~", 
           "._low.py", "__pycache__/low.pyc", "._run-1.json"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_litter_of_systems_and_editors_is_seen_by_no_tool(synced: House, capsys: pytest.CaptureFixture) -> None:
     (synced.book / "results/run-1.json").write_text("{}")
     clean(synced)
@@ -542,6 +543,7 @@ def test_a_save_in_jupyterlab_reaches_the_text(synced: House, newer: str) -> Non
     assert sync.main([]) == 0
 
 
+@pytest.mark.slow
 def test_jupyterlab_opens_every_chapter(tmp_path: Path) -> None:
     """With notebooks newer than their texts, as `make execute` leaves them; jupytext refuses what it cannot reconcile."""
     (tmp_path / "src").mkdir()
@@ -702,6 +704,7 @@ def test_corrupt_text_gives_one_clear_line(synced: House, content: bytes, capsys
     assert snapshot(synced) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tool", "arguments", "words"),
     [

@@ -56,6 +56,22 @@ def pending(everything: bool = False) -> list[str]:
     return [text.stem for text in verify.unverified("", everything)]
 
 
+def test_a_chapter_is_spared_where_it_ran_as_it_is_with_the_same_versions(
+    written: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low, chapter = chapters.chapters()[1:]
+    verified.keep("10_a", verified.row_of("10_a", chapters.read_notebook(written.notebook("10_a")), 30))
+    records = verified.read_records()
+    assert [verified.ran_here(text, records) for text in (low, chapter)] == [False, True]
+    with monkeypatch.context() as patch:
+        patch.setattr(verified, "version", lambda name: "0.1")
+        assert not verified.ran_here(chapter, records)
+    written.write("10_a", code("print(2)", CHECKED))
+    assert sync.main([]) == 0
+    assert not verified.ran_here(chapter, records)
+
+
+@pytest.mark.slow
 def test_verified_once_a_chapter_is_not_run_again(written: House) -> None:
     assert pending() == ["05_low", "10_a"]
     done = written.tool("verify")
@@ -73,6 +89,7 @@ def test_verified_once_a_chapter_is_not_run_again(written: House) -> None:
     assert written.tool("verify", "--check").returncode == 0
 
 
+@pytest.mark.slow
 def test_an_execution_with_the_outputs_of_before_verifies(written: House) -> None:
     assert written.tool("execute", "--force").returncode == 0
     assert verified.read_records() == {}, "nobody had run them before"
@@ -86,6 +103,7 @@ def test_an_execution_with_the_outputs_of_before_verifies(written: House) -> Non
 CLOCK = "import time\nprint(time.time_ns())"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before, now, holds", [
     ((CLOCK, CHECKED), (CLOCK, CHECKED), False),        # another output
     ((CLOCK,), (CLOCK,), True),                         # another one, and nobody compares it
@@ -99,6 +117,7 @@ def test_what_counts_as_the_outputs_of_before(house: House, before: tuple, now: 
         assert ("10_a" in verified.read_records()) == again
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_and_an_output_that_differs_are_not_recorded(recorded: House) -> None:
     recorded.write("05_low", code("import os\nassert os.environ['CDLM_PROFILE'] == 'smoke'"))
     recorded.write("20_b", code("print(1)", CHECKED))
@@ -112,6 +131,7 @@ def test_a_cell_that_fails_and_an_output_that_differs_are_not_recorded(recorded:
     assert set(verified.read_records()) == {"10_a"}, "a record of before is taken out"
 
 
+@pytest.mark.slow
 def test_a_chapter_that_was_not_executed_as_it_is_gets_no_record(recorded: House) -> None:
     recorded.write("10_a", code("print(3)", CHECKED))
     assert sync.main([]) == 0

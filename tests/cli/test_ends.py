@@ -36,6 +36,7 @@ def test_an_interrupt_while_torch_is_imported_is_not_answered_by_a_traceback(sec
     assert not (tmp_path / "run").exists() or process.returncode == 0
 
 
+@pytest.mark.slow
 @posix
 def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     """As a shell without job control starts a command with `&`."""
@@ -49,6 +50,7 @@ def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
     assert process.returncode == 0 and (tmp_path / "run/metrics.json").exists()
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("words", [[*QUICK, "--out", "run"], ["data", "list"]])
 def test_a_reader_that_has_gone_is_no_error(words: list[str], tmp_path: Path) -> None:
@@ -66,6 +68,7 @@ def test_the_command_is_entered_without_torch() -> None:
     assert 'cdlm = "cdlm.__main__:main"' in (ROOT / "pyproject.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_package_inside_of_another_repository_does_not_take_its_revision(tmp_path: Path) -> None:
     """Installed in an environment within somebody's project, and under a hook of git there."""
     def git(*words: str) -> str:

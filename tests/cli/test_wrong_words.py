@@ -175,6 +175,7 @@ def test_no_command_is_forgotten() -> None:
     assert set(CASES) == {*COMMANDS, *(f"data {name}" for name in DATA_COMMANDS), *(f"bench {name}" for name in BENCH_COMMANDS)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_word_gets_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -86,6 +86,7 @@ def test_solutions_have_all_marks_and_stubs_none(name: str, built: Path) -> None
     assert set(empty) == everything and [case for case, right in empty.items() if right] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "wrong"), MISTAKES, ids=[f"{name}: {wrong['mistake']}" for name, wrong in MISTAKES])
 def test_a_wrong_answer_loses_what_it_should(name: str, wrong: dict, built: Path) -> None:
     sources = cells(built / "instructor" / f"{name}.ipynb")

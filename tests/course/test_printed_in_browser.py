@@ -102,6 +102,7 @@ def bookmarks(outline: list, level: int = 1) -> list[tuple[int, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_slides_show_all_they_have_and_ask_no_network(made: Path) -> None:
     seen, asked = on_screen(made / f"slides/{NAME}.html")
     assert asked == [] and len(seen) > 15
@@ -110,6 +111,7 @@ def test_slides_show_all_they_have_and_ask_no_network(made: Path) -> None:
     assert all(slide["drawn"] >= slide["formulas"] for slide in seen) and sum(slide["formulas"] for slide in seen) > 10
 
 
+@pytest.mark.slow
 def test_the_pdf_has_bookmarks_and_links_that_lead_somewhere(made: Path) -> None:
     reader = PdfReader(made / "book.pdf")
     assert 12 <= len(reader.pages) <= 40

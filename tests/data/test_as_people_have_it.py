@@ -429,6 +429,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to see memory")
 @pytest.mark.parametrize("room", [0, 2**30])
 def test_an_xz_that_announces_four_gigabytes_takes_what_it_holds(room: int, tmp_path: Path) -> None:
@@ -461,6 +462,7 @@ def test_a_full_disk_while_unpacking_is_told(no_data: Path, tmp_path: Path, monk
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_text_of_a_gigabyte_is_no_usps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import bz2
 

@@ -382,6 +382,7 @@ def test_a_cache_that_cannot_be_made(no_data: Path, monkeypatch: pytest.MonkeyPa
         assert remembered("toy", {}, counting()[1])["a"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_two_processes_make_one_cache(no_data: Path, tmp_path: Path) -> None:
     """Both get the arrays, and one of them made them: the other waited."""
     program = f"""

@@ -184,6 +184,7 @@ def test_contact_sheet_takes_classes_in_turn_and_one_size():
 # The record and the command
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_the_function_measures(tmp_path: Path):
     out = tmp_path / "new" / "shift.json"
     words = ["data", "shift", "--out", str(out), "mnist-optdigits", "--seeds", "1", "--size", "sample"]
@@ -270,6 +271,7 @@ def test_the_film_stays_as_long_as_its_pair(first: dict):
     assert "video" not in measure(("mnist", "optdigits"), record={**first, "video": ["a", "b"]})
 
 
+@pytest.mark.slow
 def test_the_command_adds_to_a_file_or_leaves_it_alone(tmp_path: Path):
     """What cannot be joined leaves the file as it was."""
     out = tmp_path / "shift.json"

@@ -259,6 +259,7 @@ def test_a_record_holds_what_was_asked_found_and_where(made: tuple) -> None:
     assert found["provenance"]["engine"]["processes"] == 1 and found["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_record_of_a_cdlm_has_its_paths_and_codes(tmp_path: Path, quick: None) -> None:
     work = sample_job(plan.FAITHFUL)
     tmp_path.joinpath("records").mkdir()
@@ -412,6 +413,7 @@ def again(place: Path, *words: object) -> subprocess.CompletedProcess:
                 "--work", place / "runs", *words)
 
 
+@pytest.mark.slow
 @posix
 def test_killed_and_resumed_a_run_ends_with_the_same_numbers(made: tuple, tmp_path: Path, small_plan) -> None:
     work, records, _ = made
@@ -444,6 +446,7 @@ def is_there(process: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc to see processes")
 def test_workers_end_with_their_queue_and_free_its_locks(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, long_queue.__file__, str(tmp_path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
@@ -466,6 +469,7 @@ def test_workers_end_with_their_queue_and_free_its_locks(tmp_path: Path) -> None
             pass
 
 
+@pytest.mark.slow
 @posix
 def test_an_interrupt_ends_the_queue_with_one_line(tmp_path: Path) -> None:
     process = started(tmp_path, "--workers", 1)
@@ -595,6 +599,7 @@ def test_the_same_cause_is_told_once() -> None:
 # Who carries out
 
 
+@pytest.mark.slow
 def test_two_workers_make_the_records_of_one(made: tuple, tmp_path: Path) -> None:
     work, records, _ = made
     todo = [work, sample_job(plan.ADVERSARIAL), work._replace(name="broken", spec=replace(work.spec, target="mars"))]
@@ -604,6 +609,7 @@ def test_two_workers_make_the_records_of_one(made: tuple, tmp_path: Path) -> Non
     assert is_valid(tmp_path / f"records/{todo[1].name}.json", todo[1].spec)
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_makes_the_same_record(made: tuple, tmp_path: Path) -> None:
     """A cluster at an address: a scheduler and a worker in threads of this process."""
     distributed = pytest.importorskip("dask.distributed")

@@ -211,6 +211,7 @@ def test_what_the_chapter_says_of_the_record(record: dict) -> None:
 # The sliders
 
 
+@pytest.mark.slow
 def test_moving_a_slider_redraws() -> None:
     """In a kernel, with a client that keeps the state of widgets as JupyterLab does: another drawing for another value."""
     cells = [cell for cell in chapters.read_text(ROOT / "book/src/51_moments.md").cells if cell.cell_type == "code"]

@@ -442,6 +442,7 @@ def test_a_blind_guess_costs_what_it_should() -> None:
         assert step(method, 0)[1]["adv"].item() == pytest.approx(expected * math.log(2))
 
 
+@pytest.mark.slow
 @each_method
 def test_it_learns_what_the_source_shows(name: str) -> None:
     """Bright above or bright below: the loss of the source's classes falls by more than half in forty steps."""

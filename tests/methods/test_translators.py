@@ -110,6 +110,7 @@ def test_every_way_learns_and_draws(name: str, reverse: bool) -> None:
     assert drawings_of(method, target.test.images).shape == source.test.images.shape
 
 
+@pytest.mark.slow
 def test_a_network_that_is_told_the_answers_beats_the_mean_image() -> None:
     """Anchors in their order, on images that are easy to translate."""
     source, target = domains()

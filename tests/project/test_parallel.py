@@ -39,6 +39,7 @@ def pytest_prints(place: Path, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_who_shares_a_fixture_shares_a_process(small: Path) -> None:
     ran = [line.split() for line in pytest_prints(small, "-v", "-n", "2") if "PASSED" in line]
     assert len(ran) == 14

@@ -109,6 +109,7 @@ def undeclared(sources: list[str], declared: set[str]) -> set[str]:
     return {name for name in names if not declared & {canonicalize_name(d) for d in distributions.get(name, [name])}}
 
 
+@pytest.mark.slow
 def test_package_and_chapters_import_what_the_package_requires() -> None:
     modules = [path.read_text(encoding="utf-8") for path in (ROOT / "cdlm").rglob("*.py")]
     cells = [
@@ -329,6 +330,7 @@ def scripts() -> set[str]:
     return {path.stem for path in (ROOT / "figures").glob("*.py")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", drawn(), ids=lambda path: path.name)
 def test_every_drawing_is_what_its_script_draws(path: Path, redrawn: Path) -> None:
     again = redrawn / path.relative_to(ROOT)

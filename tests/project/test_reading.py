@@ -52,6 +52,7 @@ def look(browser, page: Path, width: int) -> dict:
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_code_does_not_scroll_sideways(chapter: str, width: int, html: Path, browser) -> None:
@@ -62,6 +63,7 @@ def test_code_does_not_scroll_sideways(chapter: str, width: int, html: Path, bro
     assert width == NARROW or seen["beside"] == 2, "measured with both sidebars open"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_code_that_is_too_wide_is_seen(width: int, html: Path, browser) -> None:
     """With 102 characters in a line every cell of the wide page scrolls; the narrow one folds whatever there is."""

@@ -88,6 +88,7 @@ def test_the_guard_sees_who_asks() -> None:
         assert "asked for the network" in offline(script).stderr
 
 
+@pytest.mark.slow
 def test_no_module_asks_the_network_when_it_is_imported() -> None:
     modules = [info.name for info in pkgutil.walk_packages(cdlm.__path__, "cdlm.") if not info.name.endswith("__main__")]
     tools = [path.stem for folder in ("book/tools", "book/_ext", "figures") for path in (ROOT / folder).glob("*.py")]

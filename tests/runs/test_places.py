@@ -110,6 +110,7 @@ def test_a_mount_point_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
+@pytest.mark.slow
 @posix
 def test_a_real_mount_point_is_refused(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
@@ -249,6 +250,7 @@ def test_killed_at_any_file_operation_it_ends_with_the_same_bits(number: int, wh
 
 # A disk that fills
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize("every", [0, 2])
 @pytest.mark.parametrize("room", [0, 30, 200, 2_000, 10_000, 40_000, 100_000])

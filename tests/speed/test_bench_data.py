@@ -233,6 +233,7 @@ def test_the_measurement_is_a_command(no_data: Path, monkeypatch: pytest.MonkeyP
     assert command(bench_app, "data").stdout == "10 images/s, 10.0 times a DataLoader (1), 1.00% of a training step; cpu\n"
 
 
+@pytest.mark.slow
 def test_the_groups_hang_on_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "cdlm", "data", "--help"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and all(word in done.stdout for word in ("list", "info", "fetch"))

@@ -250,6 +250,7 @@ def test_methods_load_no_symbolic_algebra_and_no_meshes() -> None:
     assert loaded("import cdlm.methods.registry, cdlm.training.loop, cdlm.evaluation.readouts") == set()
 
 
+@pytest.mark.slow
 def test_a_training_by_the_command_line_loads_them_neither(tmp_path: Path) -> None:
     """But for what torch itself loads with its first optimizer, which is none of ours."""
     words = ["train", "mnist", "optdigits", "--size", "sample", "--method", "mcd", "--steps", "1", "--batch-size", "4",

@@ -71,6 +71,7 @@ def team_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_train_as_one_on_the_whole_batch(name: str, team_folder: Path) -> None:
     """In double precision, where only the order of the sums is another."""
@@ -100,6 +101,7 @@ WORDS = ["train", "mnist", "optdigits", "--size", "sample", "--batch-size", "4",
          "--device", "cpu", "--log-every", "5"]
 
 
+@pytest.mark.slow
 def test_the_command_under_torchrun_says_and_stores_everything_once(tmp_path: Path) -> None:
     command = [*TORCHRUN, "-m", "cdlm", *WORDS, "--steps", "20", "--out", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

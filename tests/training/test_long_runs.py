@@ -304,6 +304,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     """Stopped after three rows, whatever the method; what is not in the checkpoint is another one each time."""
@@ -358,6 +359,7 @@ def test_torchs_own_random_numbers_go_on_where_they_were(tmp_path: Path) -> None
     assert equal_weights(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes, words", [
     ({"seed": 1}, "seed is 0 there and 1 here"), ({"steps": 25}, "steps is 24 there and 25 here"),
     ({"batch_size": 5}, "batch_size is 4 there and 5 here"), ({"log_every": 3}, "log_every is 2 there and 3 here"),
@@ -377,6 +379,7 @@ def test_another_runs_checkpoint_is_refused_with_the_difference(tmp_path: Path, 
     assert path.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [
     lambda state: state["method"].popitem(), lambda state: state["optimizers"].popitem(), lambda state: state.pop("random"),
     lambda state: state["method"].update({next(iter(state["method"])): torch.zeros(7)}),
@@ -445,6 +448,7 @@ def kill_after(folder: Path, rows: int) -> None:
     process.communicate(timeout=600)
 
 
+@pytest.mark.slow
 @posix
 def test_killed_at_three_random_moments_it_ends_with_the_same_bits(whole, tmp_path: Path) -> None:
     """One training that dies three times, each time later; rows are reported again by those that resume it."""
@@ -620,6 +624,7 @@ def test_the_loop_reads_nothing_from_the_device_between_two_rows() -> None:
 
 # Compiled networks
 
+@pytest.mark.slow
 def test_networks_are_compiled_once_and_only_while_training(whole, monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled by a backend that changes nothing: the log is the same, and no step makes it compile anew."""
     from torch._dynamo.testing import CompileCounter

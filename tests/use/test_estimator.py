@@ -66,6 +66,7 @@ def test_settings_are_parameters() -> None:
     assert "gama1" not in adapter.get_params()
 
 
+@pytest.mark.slow
 def test_the_package_does_not_import_it_before_it_is_asked_for() -> None:
     script = "import sys, cdlm; assert 'sklearn' not in sys.modules and 'torch' not in sys.modules; cdlm.CDLMAdapter(); print('ok')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)

@@ -64,6 +64,7 @@ def test_a_classifier_of_bytes_says_what_predict_says(runs: dict[str, Path], nam
     assert torch.equal(found.argmax(1), expected.argmax(1))
 
 
+@pytest.mark.slow
 def test_onnx_runtime_names_the_same_classes_as_predict(runs: dict[str, Path], onnx: Path) -> None:
     """The whole way: trained, stored, exported, run without torch; whatever the number of images."""
     import onnxruntime

@@ -40,6 +40,7 @@ def model(runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return store_model_folder(runs["cdlm"], tmp_path_factory.mktemp("models") / "cdlm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_stored_model_gives_the_logits_of_its_run(name: str, runs: dict[str, Path], tmp_path: Path, pair) -> None:
     images = normalize(pair[1].test.images[:64])

@@ -272,6 +272,7 @@ def test_a_damaged_run_is_refused(folder: Path, tmp_path: Path) -> None:
         store_report(bad, tmp_path / "report")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("scheme, ground", [("light", "rgb(255, 255, 255)"), ("dark", "rgb(13, 17, 23)")])
