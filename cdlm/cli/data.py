@@ -20,7 +20,6 @@ from cdlm.cli.common import (
 )
 from cdlm.domains.catalog import check_options, domain_info, open_domain, options_of, overview
 from cdlm.files import RunError, json_text, need_place, read_json, write_json
-from cdlm.measurements.shift import SHIFT_PAIRS, measure_shift
 from cdlm.shapes import Shifts
 
 __all__ = [
@@ -101,6 +100,8 @@ def data_shift_command(
 
     Pairs that are not measured stay in the file as they are.
     """
+    from cdlm.measurements.shift import SHIFT_PAIRS, measure_shift  # likewise
+
     with clear_errors():
         known = {"-".join(pair): pair for pair in SHIFT_PAIRS}
         if unknown := [pair for pair in pairs or () if pair not in known]:

@@ -6,7 +6,7 @@ there, not here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated
@@ -40,16 +40,11 @@ from cdlm.experiments.translation import (
     translation_jobs,
 )
 from cdlm.files import RunError, json_text, need_place, write_json
-from cdlm.measurements.drawings import measure_translations
-from cdlm.measurements.maps import measure_confusion, measure_maps
-from cdlm.measurements.moments import measure_moments
-from cdlm.measurements.poses import measure_poses, measure_visible
-from cdlm.measurements.trust import measure_trust
 from cdlm.runs.record import record_path
 from cdlm.settings import quoted
 
 __all__ = [
-    "MEASUREMENTS",
+    "MEASURED",
     "MOST_SEEDS",
     "PROTOCOLS_FOLDER",
     "TRANSLATIONS_FOLDER",
@@ -57,6 +52,8 @@ __all__ = [
     "make_protocols",
     "make_translations",
     "measure_command",
+    "measurements",
+    "on_record",
     "parse_seeds",
     "reproduce_any_command",
     "reproduce_command",
@@ -191,13 +188,24 @@ def results_command(
 
 # 90_command_line: The commands
 
-MEASUREMENTS = {"moments": measure_moments, "maps": measure_maps,
-                "translations": measure_translations, "confusion": measure_confusion,
-                "trust": measure_trust, "poses": measure_poses, "visible": measure_visible}
+MEASURED = ("moments", "maps", "translations", "confusion", "trust", "poses", "visible")
+
+
+def measurements() -> dict[str, Callable[[Iterable[Path]], dict]]:
+    """How each of them is measured. Other commands do not wait for the libraries of these."""
+    from cdlm.measurements.drawings import measure_translations
+    from cdlm.measurements.maps import measure_confusion, measure_maps
+    from cdlm.measurements.moments import measure_moments
+    from cdlm.measurements.poses import measure_poses, measure_visible
+    from cdlm.measurements.trust import measure_trust
+
+    return dict(zip(MEASURED, (measure_moments, measure_maps, measure_translations,
+                               measure_confusion, measure_trust, measure_poses,
+                               measure_visible), strict=True))
 
 
 def measure_command(
-    what: Annotated[str, typer.Argument(help=f"one of: {', '.join(MEASUREMENTS)}")],
+    what: Annotated[str, typer.Argument(help=f"one of: {', '.join(MEASURED)}")],
     folders: Annotated[list[Path],
                        typer.Argument(help="folders of runs that differ in their seed only")],
     out: Annotated[Path, typer.Option(help="JSON file to write, "
@@ -206,11 +214,10 @@ def measure_command(
 ) -> None:
     """Measure stored runs in one of the ways that a chapter needs, and store the record."""
     with clear_errors(), leaving_out(skip_damaged):
-        if what not in MEASUREMENTS:
-            raise RunError(
-                f"nothing is called {what!r} here; known: {', '.join(MEASUREMENTS)}")
+        if what not in MEASURED:
+            raise RunError(f"nothing is called {what!r} here; known: {', '.join(MEASURED)}")
         need_place(out, lambda old: old.get("measured") == what)
-        found = MEASUREMENTS[what](folders)
+        found = measurements()[what](folders)
         need_place(out, lambda old: old.get("spec") == found.get("spec"))
         write_json(out, found)
         note_unchecked(folders)
@@ -218,6 +225,17 @@ def measure_command(
 
 
 TRANSLATIONS_FOLDER = Path("book/results/translations")
+
+
+def on_record(asked: Sequence, failed: Sequence[str], results: Path) -> str:
+    """What to tell of runs that are all on record in ``results`` now. Raises RunError where
+    some ``failed``, after a line for each cause."""
+    for line in by_cause(failed):
+        tell_error(line)
+    if failed:
+        raise RunError(f"{len(failed)} of {len(asked)} runs failed; "
+                       "the same command tries them again")
+    return f"{len(asked)} runs are on record in {results}"
 
 
 def make_translations(what: str, seeds: str, profile: str, results: Path | None,
@@ -234,13 +252,7 @@ def make_translations(what: str, seeds: str, profile: str, results: Path | None,
         left = jobs_left(todo, results)
         return "\n".join(f"{i:4} {'todo' if job in left else 'done'} {job.name}"
                          for i, job in enumerate(todo))
-    failed = make_records(asked, results, folders)
-    for line in by_cause(failed):
-        tell_error(line)
-    if failed:
-        raise RunError(f"{len(failed)} of {len(asked)} runs failed; "
-                       "the same command tries them again")
-    return f"{len(asked)} runs are on record in {results}"
+    return on_record(asked, make_records(asked, results, folders), results)
 
 
 PROTOCOLS_FOLDER = Path("book/results/protocols")
@@ -258,13 +270,7 @@ def make_protocols(seeds: str, profile: str, results: Path | None, work: Path | 
     if listed:
         return "\n".join(job_line(i, job, results) for i, job in enumerate(todo))
     asked = todo if number is None else [todo[number]]
-    failed = reproduce_protocols(asked, results, folders)
-    for line in by_cause(failed):
-        tell_error(line)
-    if failed:
-        raise RunError(f"{len(failed)} of {len(asked)} runs failed; "
-                       "the same command tries them again")
-    return f"{len(asked)} runs are on record in {results}"
+    return on_record(asked, reproduce_protocols(asked, results, folders), results)
 
 
 @wraps(reproduce_command)

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from scipy.stats import binomtest
-
 from cdlm.data.domain import OpenedDomain
 from cdlm.files import RunError
 from cdlm.methods.base import Method
@@ -54,6 +52,8 @@ def tell_run(folder: Path, source: str | None = None, target: str | None = None)
 
 def share_between(share: float, count: int) -> tuple[float, float]:
     """Wilson's 95% interval of a ``share`` that was found among ``count`` images."""
+    from scipy.stats import binomtest  # takes a second to load, which no command waits for
+
     found = binomtest(round(share * count), count).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 

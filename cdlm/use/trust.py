@@ -74,8 +74,9 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     check_logits(logits, labels)
     def loss(log_temperature: float) -> float:
         return float(F.cross_entropy(logits.double() / math.exp(log_temperature), labels))
-    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)),
-                                    method="bounded").x)
+    ends = math.log(0.05), math.log(20)
+    between = minimize_scalar(loss, bounds=ends, method="bounded").x  # never an end itself
+    return math.exp(min(between, *ends, key=loss))
 
 
 def confidence(logits: Tensor, temperature: float = 1.0) -> Tensor:
