@@ -14,7 +14,7 @@ from pages import CHROMIUM, QUIET, barriers, built_alone, in_a_browser
 # Between them: sliders, a quiz, formulas, theorems, folded solutions, a sheet to draw on, tables of results, a table of symbols.
 SAMPLE = ["cheatsheet.md", "51_moments.ipynb", "79_results.ipynb", "draw.md", "notation.md"]
 
-pytestmark = in_a_browser
+pytestmark = [in_a_browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,6 @@ def tab() -> Iterator:
         browser.close()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", SAMPLE)
 def test_axe_finds_no_barrier(file: str, html: Path, tab) -> None:
     tab.goto((html / Path(file).with_suffix(".html").name).as_uri())
@@ -72,7 +71,6 @@ PUSHED = """() => [...document.querySelectorAll('article *')].filter(part =>
     .map(part => `${part.localName}.${part.className}: ${part.textContent.trim().slice(0, 60)}`)"""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", SAMPLE)
 def test_what_is_pushed_on_a_telephone_is_reached_by_keys(file: str, html: Path, tab) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})

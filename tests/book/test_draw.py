@@ -27,6 +27,8 @@ from cdlm.model.modulation import modulate
 from cdlm.runs.record import read_record
 from cdlm.runs.run import data_checksums, measure, same_data
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "book/draw"
 MODEL = read_model()
 RECORD = read_record(MODEL["record"], ROOT / "book/results")
@@ -94,7 +96,6 @@ def test_the_page_is_small() -> None:
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) < MOST_BYTES
 
 
-@pytest.mark.slow
 def test_another_run_is_refused(tmp_path: Path) -> None:
     run = subprocess.run([sys.executable, ROOT / "book/tools/draw_model.py", tmp_path], capture_output=True, text=True)
     assert run.returncode == 1 and run.stdout == "" and run.stderr.count("\n") == 1
@@ -205,7 +206,6 @@ def check_against_pytorch(found: dict, method: CDLM) -> None:
     torch.testing.assert_close(far[found["near"]], far.sort().values[:10], **CLOSE)
 
 
-@pytest.mark.slow
 @marked
 @pytest.mark.parametrize("look", ["mnist", "optical"])
 def test_numbers_are_those_of_pytorch(opened, method: CDLM, look: str) -> None:
@@ -224,7 +224,6 @@ def test_numbers_are_those_of_pytorch(opened, method: CDLM, look: str) -> None:
         check_against_pytorch(found, method)
 
 
-@pytest.mark.slow
 @marked
 def test_samples_are_the_images_that_the_networks_were_tested_on(opened, method: CDLM) -> None:
     page, test = opened(), load_domain("optdigits").test
@@ -243,7 +242,6 @@ def test_samples_are_the_images_that_the_networks_were_tested_on(opened, method:
     check_against_pytorch(seen(page), method)
 
 
-@pytest.mark.slow
 @marked
 def test_a_stroke_becomes_an_image_wherever_it_is_drawn_and_however_large(opened) -> None:
     page = opened()

@@ -97,6 +97,7 @@ def test_what_changes_no_result_makes_no_chapter_stale(edit: Edit, package: Path
     assert stale(package, edit, before) == set()
 
 
+@pytest.mark.slow
 def test_a_function_that_moves_makes_no_chapter_stale(package: Path, before: dict[str, object]) -> None:
     """``t_interval`` with the class of its value, to a room of their own; whoever imports it does so from there."""
     file = package / "evaluation/statistics.py"

@@ -19,7 +19,7 @@ from pages import built_alone, in_a_browser
 from pypdf import PdfReader
 from pypdf.generic import Destination, DictionaryObject, IndirectObject
 
-pytestmark = in_a_browser
+pytestmark = [in_a_browser, pytest.mark.slow]
 NAME = "35_adversary"
 
 
@@ -102,7 +102,6 @@ def bookmarks(outline: list, level: int = 1) -> list[tuple[int, str]]:
     return found
 
 
-@pytest.mark.slow
 def test_slides_show_all_they_have_and_ask_no_network(made: Path) -> None:
     seen, asked = on_screen(made / f"slides/{NAME}.html")
     assert asked == [] and len(seen) > 15
@@ -111,7 +110,6 @@ def test_slides_show_all_they_have_and_ask_no_network(made: Path) -> None:
     assert all(slide["drawn"] >= slide["formulas"] for slide in seen) and sum(slide["formulas"] for slide in seen) > 10
 
 
-@pytest.mark.slow
 def test_the_pdf_has_bookmarks_and_links_that_lead_somewhere(made: Path) -> None:
     reader = PdfReader(made / "book.pdf")
     assert 12 <= len(reader.pages) <= 40
@@ -148,7 +146,6 @@ def test_every_figure_is_a_file_and_a_page(made: Path) -> None:
         assert float(page.mediabox.width) > 100 and page["/Resources"]
 
 
-@pytest.mark.slow
 @pytest.mark.everything
 def test_make_course_makes_all_of_it(tmp_path: Path) -> None:
     """In a copy of the repository, by the commands that a teacher types, with what is installed here."""

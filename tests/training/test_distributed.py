@@ -87,6 +87,7 @@ def test_two_processes_train_as_one_on_the_whole_batch(name: str, team_folder: P
         assert torch.allclose(weights[0][key], value, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_resumed_by_one(team_folder: Path) -> None:
     path = team_folder / "cdlm.checkpoint"
     assert read_checkpoint(path).step == EVERY

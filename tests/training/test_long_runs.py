@@ -474,9 +474,8 @@ def test_killed_at_twenty_random_moments(whole, tmp_path: Path, number: int) -> 
 
 
 @posix
-@pytest.mark.parametrize("where, count", [
-    ("save", 4), ("replace", 3), pytest.param("save", 1, marks=pytest.mark.slow), pytest.param("fsync", 1, marks=pytest.mark.slow),
-    pytest.param("fsync", 6, marks=pytest.mark.slow), pytest.param("replace", 1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("where, count", [("save", 4), ("replace", 3), ("save", 1), ("fsync", 1), ("fsync", 6), ("replace", 1)])
 def test_killed_while_it_writes_a_checkpoint(whole, tmp_path: Path, where: str, count: int) -> None:
     """The checkpoint of before is still there, whatever was left beside it does not matter, and the end is the same."""
     process = child(tmp_path, where, count)

@@ -19,6 +19,8 @@ from cdlm.use import export
 from cdlm.use.export import FORMS, ByteClassifier, ByteTranslator, batch_program, export_run, largest_gap, random_inputs
 from cdlm.use.prediction import byte_reader, open_model
 
+pytestmark = pytest.mark.slow
+
 IMAGES = load_domain("optdigits").test.images[:60]
 
 
@@ -64,7 +66,6 @@ def test_a_classifier_of_bytes_says_what_predict_says(runs: dict[str, Path], nam
     assert torch.equal(found.argmax(1), expected.argmax(1))
 
 
-@pytest.mark.slow
 def test_onnx_runtime_names_the_same_classes_as_predict(runs: dict[str, Path], onnx: Path) -> None:
     """The whole way: trained, stored, exported, run without torch; whatever the number of images."""
     import onnxruntime
