@@ -120,6 +120,12 @@ def show_only_buttons_that_work(app, config) -> None:
         options |= {"launch_buttons": {}, "use_repository_button": False, "use_issues_button": False}
 
 
+def name_entries(app, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Entries of the bibliography are items of a list: the role that docutils gives them is deprecated, and no item."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+
+
 def setup(app):
     let_mocks_compute()
     sys.path.insert(0, str(ROOT))
@@ -127,6 +133,7 @@ def setup(app):
     app.setup_extension("draw_page")
     app.connect("config-inited", show_only_buttons_that_work)
     app.connect("autodoc-process-docstring", link_chapters)
+    app.connect("html-page-context", name_entries)
     app.connect("build-finished", write_old_pages)
     app.add_directive("cdlm-modules", ModulesDirective)
     app.add_directive("cdlm-ledger", LedgerDirective)

@@ -249,7 +249,7 @@ def execute_all(texts: list[Path], force: bool, jobs: int) -> bool:
             heed(signal.SIG_IGN)            # we are on the way out
             pool.shutdown(wait=False, cancel_futures=True)
             KERNELS.end()
-            wait(waiting, PATIENCE_S)
+            wait([one for one in waiting if not one.cancelled()], PATIENCE_S)   # for one that was, nobody ends the waiting
             raise
     write_atomically(duration_file(), json.dumps(known, indent=1, sort_keys=True) + "\n")
     return well

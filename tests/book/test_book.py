@@ -113,6 +113,12 @@ def test_every_chapter_is_a_page(pages: dict[Path, BeautifulSoup]) -> None:
     assert not [path for path in pages if "src" in path.parts]
 
 
+def test_works_that_are_cited_are_items_of_a_list(pages: dict[Path, BeautifulSoup]) -> None:
+    page = next(page for path, page in pages.items() if path.name == "bibliography.html")
+    items = page.select("article [role=list] > .citation")
+    assert items and {item["role"] for item in items} == {"listitem"}
+
+
 def test_titles(pages: dict[Path, BeautifulSoup]) -> None:
     titles = {name: page.select_one("article h1") for name, page in chapters_of(pages).items()}
     assert all(titles.values())
