@@ -90,13 +90,21 @@ def test_chapters_run_where_only_their_install_cell_has_run(
 ) -> None:
     variables = environment(repository, tmp_path / "kernels")
     python = fresh(tmp_path, variables)
-    assert subprocess.run([python, "-c", "import cdlm"], cwd=tmp_path, env=variables, capture_output=True).returncode == 1
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "kernels"))
+    try:
+        run_group(group, python, variables, tmp_path, monkeypatch)
+    finally:
+        shutil.rmtree(tmp_path / "venv")    # gigabytes, which pytest would keep until three more times
+
+
+def run_group(group: str, python: Path, variables: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the chapters of a group one after the other; the first installs what all of them need."""
+    assert subprocess.run([python, "-c", "import cdlm"], cwd=folder, env=variables, capture_output=True).returncode == 1
+    monkeypatch.setenv("JUPYTER_PATH", str(folder / "kernels"))
     failed = {}
     for text in chapters():
         if group_of(text.stem) != [group]:
             continue
-        place = tmp_path / text.stem
+        place = folder / text.stem
         place.mkdir()
         notebook = nbformat.read(ROOT / f"book/{text.stem}.ipynb", as_version=4)
         if reads_records(notebook):
@@ -108,5 +116,5 @@ def test_chapters_run_where_only_their_install_cell_has_run(
             failed[text.stem] = str(error)[-600:]
     assert failed == {}
     words = [python, "-c", "import cdlm; print(cdlm.__file__)"]
-    found = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert str(tmp_path / "venv") in found.stdout
+    found = subprocess.run(words, cwd=folder, env=variables, capture_output=True, text=True)
+    assert str(folder / "venv") in found.stdout
