@@ -409,7 +409,7 @@ def test_a_stroke_is_answered_at_once(opened) -> None:
 
 @marked
 def test_without_javascript_a_sentence_says_so(opened) -> None:
-    sentence = "which does not run in your browser"
+    sentence = "Where that does not run, as on paper"
     page = opened(java_script_enabled=False)
     assert page.get_by_text(sentence).is_visible() and not page.locator("#draw").is_visible()
     page = opened()
