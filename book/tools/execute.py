@@ -279,6 +279,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    if (status := finish(main)) == INTERRUPTED:
-        os._exit(status)        # libraries would clean up after kernels that are no more, and say so
-    sys.exit(status)
+    try:
+        status = finish(main)
+        heed(signal.SIG_IGN)        # it is done
+    except KeyboardInterrupt:       # between the two
+        print(STOPPED, file=sys.stderr)
+        status = INTERRUPTED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)                # libraries would clean up after kernels that are no more, and say so; no signal is heeded then
