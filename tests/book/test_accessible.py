@@ -14,7 +14,7 @@ from pages import CHROMIUM, QUIET, barriers, built_alone, in_a_browser
 # Between them: sliders, a quiz, formulas, theorems, folded solutions, a sheet to draw on, tables of results, a table of symbols.
 SAMPLE = ["cheatsheet.md", "51_moments.ipynb", "79_results.ipynb", "draw.md", "notation.md"]
 
-pytestmark = [in_a_browser, pytest.mark.slow]
+pytestmark = [*in_a_browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from pages import built_alone, in_a_browser
 from pypdf import PdfReader
 from pypdf.generic import Destination, DictionaryObject, IndirectObject
 
-pytestmark = [in_a_browser, pytest.mark.slow]
+pytestmark = [*in_a_browser, pytest.mark.slow]
 NAME = "35_adversary"
 
 
