@@ -285,6 +285,7 @@ if __name__ == "__main__":
     except KeyboardInterrupt:       # between the two
         print(STOPPED, file=sys.stderr)
         status = INTERRUPTED
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):         # nobody reads on
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)                # libraries would clean up after kernels that are no more, and say so; no signal is heeded then

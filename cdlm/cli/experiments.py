@@ -199,9 +199,9 @@ def measurements() -> dict[str, Callable[[Iterable[Path]], dict]]:
     from cdlm.measurements.poses import measure_poses, measure_visible
     from cdlm.measurements.trust import measure_trust
 
-    return dict(zip(MEASURED, (measure_moments, measure_maps, measure_translations,
-                               measure_confusion, measure_trust, measure_poses,
-                               measure_visible), strict=True))
+    return {"moments": measure_moments, "maps": measure_maps,
+            "translations": measure_translations, "confusion": measure_confusion,
+            "trust": measure_trust, "poses": measure_poses, "visible": measure_visible}
 
 
 def measure_command(

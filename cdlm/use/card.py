@@ -52,7 +52,7 @@ def tell_run(folder: Path, source: str | None = None, target: str | None = None)
 
 def share_between(share: float, count: int) -> tuple[float, float]:
     """Wilson's 95% interval of a ``share`` that was found among ``count`` images."""
-    from scipy.stats import binomtest  # takes a second to load, which no command waits for
+    from scipy.stats import binomtest  # slow to load, and few commands need it
 
     found = binomtest(round(share * count), count).proportion_ci(method="wilson")
     return float(found.low), float(found.high)

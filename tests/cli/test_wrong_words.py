@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from cdlm.cli.app import BENCH_COMMANDS, COMMANDS, DATA_COMMANDS, app, bench_app, data_app
+from cdlm.cli.experiments import MEASURED, measurements
 
 APPS: dict[str, typer.Typer] = {"": app, "data": data_app, "bench": bench_app}
 HUGE = "9" * 30
@@ -169,6 +170,12 @@ def lines_of(case: Case) -> list[list[str]]:
     """The words of a case, once with each wrong word; an option is given a last time, and the last one counts."""
     found = [[*case.words[:i], word, *case.words[i + 1 :]] for i, wrong in case.places.items() for word in wrong]
     return found + [[*case.words, option, word] for option, wrong in case.options.items() for word in wrong]
+
+
+def test_what_is_measured_is_measured_by_the_function_of_its_name() -> None:
+    found = measurements()
+    assert tuple(found) == MEASURED
+    assert {name: function.__name__ for name, function in found.items()} == {name: f"measure_{name}" for name in MEASURED}
 
 
 def test_no_command_is_forgotten() -> None:
